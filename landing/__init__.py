@@ -1,0 +1,1 @@
+"""What the server, the client and the local mesh share: the wire, the headers, the hop report."""

@@ -1,0 +1,1 @@
+"""Generated from proto/landing.proto by scripts/generate. Never edited by hand."""
