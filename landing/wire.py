@@ -1,0 +1,15 @@
+"""The service as both sides name it on the wire."""
+
+from landing.pb import landing_pb2
+
+SERVICE = landing_pb2.DESCRIPTOR.services_by_name["LandingService"]
+"""The descriptor: its methods in order, and which of them stream."""
+
+MAX_MESSAGE_BYTES = 4 * 1024 * 1024
+"""The largest message that is received: the default of gRPC in every language, so that no hop of another
+language refuses what one of ours let pass."""
+
+
+def path(method: str) -> str:
+    """The path that HTTP/2 carries for one of the methods."""
+    return f"/{SERVICE.full_name}/{method}"
