@@ -1,0 +1,1 @@
+"""A hop of the chain: answers the four patterns, or relays them to the next hop."""

@@ -1,0 +1,3 @@
+from grpc_server.cli import main
+
+main()

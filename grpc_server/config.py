@@ -1,0 +1,50 @@
+"""What a hop is to be, as one value."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from landing.headers import ExtraNames
+from landing.hops import Role
+
+
+@dataclass(frozen=True)
+class ServerConfig:
+    """Everything that a hop needs to know; nothing else is read from the environment."""
+
+    name: str
+    """The hop's name in reports and logs."""
+
+    host: str = "[::]"
+    """The address to listen on, as gRPC writes it: `[::]` is every address, IPv4 included."""
+
+    port: int = 9996
+    """The port to listen on; 0: any free one."""
+
+    backend: str | None = None
+    """The gRPC target of the next hop. None: this is the last hop."""
+
+    certificates: Path | None = None
+    """The folder of `landing.tls`, for the server and towards the next hop. None: plaintext on both."""
+
+    forward: bool = True
+    """Whether a relay forwards headers. False shows what breaks when an application does not."""
+
+    extra_names: ExtraNames = field(default_factory=ExtraNames)
+    """Headers to forward besides the families of `landing.headers`."""
+
+    grace: float = 10.0
+    """Seconds that running calls get to finish when the server stops."""
+
+    max_results: int = 10_000
+    """How many greetings one call may ask for."""
+
+    call_log: bool = True
+    """Whether every call leaves a line in the log."""
+
+    channelz: bool = False
+    """Whether gRPC's channelz service tells about channels and sockets."""
+
+    @property
+    def role(self) -> Role:
+        """What this hop does with a call."""
+        return Role.LAST if self.backend is None else Role.RELAY

@@ -1,0 +1,112 @@
+"""What happens around every call to this hop, whether it answers or relays: the hop report, the log line,
+the translation of errors into statuses, and the count of calls under way."""
+
+from __future__ import annotations  # the types of grpc take arguments in stubs only
+
+import asyncio
+import inspect
+import logging
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import aclosing, asynccontextmanager
+from typing import Any, TypeAlias
+from urllib.parse import unquote
+
+import grpc
+
+from grpc_server.greetings import GreetingError, TooManyAskedError, UnknownIndexError
+from landing import hops, log
+from landing.wire import path
+
+_logger = logging.getLogger(__name__)
+
+_CODES: dict[type[GreetingError], grpc.StatusCode] = {
+    UnknownIndexError: grpc.StatusCode.INVALID_ARGUMENT,
+    TooManyAskedError: grpc.StatusCode.RESOURCE_EXHAUSTED,
+}
+
+Context = grpc.aio.ServicerContext[Any, Any]
+Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
+
+
+class CallFrame(grpc.aio.ServerInterceptor):
+    """Frames the calls of the service; health checks and reflection pass untouched."""
+
+    def __init__(self, name: str, role: hops.Role, *, call_log: bool) -> None:
+        """`call_log`: whether every call leaves a line in the log."""
+        self._name = name
+        self._role = role
+        self._call_log = call_log
+        self._under_way = 0
+        self._idle = asyncio.Event()
+        self._idle.set()
+
+    async def idle(self) -> None:
+        """Returns as soon as no call of the service is under way."""
+        await self._idle.wait()
+
+    async def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Handler | None]],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> Handler | None:
+        handler = await continuation(handler_call_details)
+        if handler is None or not handler_call_details.method.startswith(path("")):
+            return handler
+        return self._framed(handler, handler_call_details.method.removeprefix(path("")))
+
+    def _framed(self, handler: Handler, method: str) -> Handler:
+        """The same handler of the same kind, with its behaviour inside the frame."""
+        kind = f"{_arity(handler.request_streaming)}_{_arity(handler.response_streaming)}"
+        behaviour = getattr(handler, kind)
+
+        async def framed(requests: Any, context: Context) -> Any:
+            async with self._frame(method, context):
+                if not inspect.isasyncgenfunction(behaviour):
+                    return await behaviour(requests, context)
+                async with aclosing(behaviour(requests, context)) as responses:
+                    async for response in responses:
+                        await context.write(response)
+                return None
+
+        make = getattr(grpc, f"{kind}_rpc_method_handler")
+        framed_handler: Handler = make(framed, handler.request_deserializer, handler.response_serializer)
+        return framed_handler
+
+    @asynccontextmanager
+    async def _frame(self, method: str, context: Context) -> AsyncIterator[None]:
+        hop = hops.seen(self._name, self._role, tuple(context.invocation_metadata() or ()))
+        log.trace_id.set(hop.trace_id)  # each call runs in a task of its own, and the value ends with it
+        # Set first, it goes out however the call ends.
+        context.set_trailing_metadata(((hops.KEY, hops.encode(hop)),))
+        started = time.monotonic()
+        peer = unquote(context.peer())  # asked now: gRPC forgets it when the call is over
+        ending = grpc.StatusCode.UNKNOWN  # what gRPC makes of an exception that nobody foresaw
+        self._under_way += 1
+        self._idle.clear()
+        try:
+            yield
+            ending = grpc.StatusCode.OK
+        except GreetingError as error:
+            ending = _CODES[type(error)]
+            await context.abort(ending, str(error))
+        except grpc.aio.AbortError:
+            ending = context.code()
+            raise
+        except asyncio.CancelledError:
+            late = context.time_remaining() == 0
+            ending = grpc.StatusCode.DEADLINE_EXCEEDED if late else grpc.StatusCode.CANCELLED
+            raise
+        finally:
+            self._under_way -= 1
+            if not self._under_way:
+                self._idle.set()
+            if self._call_log:
+                facts = log.fields(
+                    code=ending.name, ms=round((time.monotonic() - started) * 1000, 1), peer=peer
+                )
+                _logger.info(method, extra=facts)
+
+
+def _arity(streaming: bool) -> str:
+    return "stream" if streaming else "unary"

@@ -1,0 +1,149 @@
+"""Bind, report the port, serve, drain."""
+
+import asyncio
+import logging
+import signal
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+
+import grpc
+from grpc_channelz.v1 import channelz
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+
+from grpc_server.config import ServerConfig
+from grpc_server.frame import CallFrame
+from grpc_server.relay import relay_handlers
+from grpc_server.service import LandingService
+from landing.channel import open_channel
+from landing.errors import MachineError
+from landing.headers import forwarded
+from landing.pb import landing_pb2_grpc
+from landing.tls import server_credentials
+from landing.trace_context import Metadata
+from landing.wire import MAX_MESSAGE_BYTES, SERVICE
+
+_logger = logging.getLogger(__name__)
+
+_OPTIONS = {
+    "grpc.max_receive_message_length": MAX_MESSAGE_BYTES,
+    # Without this a second server takes the same port without a word and gets a part of the calls.
+    "grpc.so_reuseport": 0,
+    # Clients may keep idle connections alive; gRPC's default answers pings more often than every
+    # five minutes by closing the connection.
+    "grpc.keepalive_permit_without_calls": 1,
+    "grpc.http2.min_ping_interval_without_data_ms": 5000,
+}
+
+
+@dataclass(frozen=True)
+class RunningServer:
+    """A server that accepts calls."""
+
+    port: int
+    """The port that it listens on, also where any free one was asked for."""
+
+    _server: grpc.aio.Server
+    _health: health.aio.HealthServicer
+    _frame: CallFrame
+
+    async def drain(self, grace: float) -> None:
+        """Takes no new calls and returns when the running ones are over, at most `grace` seconds later;
+        what still runs then is cut off. Calling it again with a smaller grace shortens the first."""
+        await self._health.enter_graceful_shutdown()
+        stopping = asyncio.ensure_future(self._server.stop(grace))
+        idle = asyncio.ensure_future(self._frame.idle())
+        await asyncio.wait((stopping, idle), return_when=asyncio.FIRST_COMPLETED)
+        # Somebody may be watching the health forever; only calls of the service are worth waiting for.
+        idle.cancel()
+        await self._server.stop(0)
+        await stopping
+
+
+@asynccontextmanager
+async def running(config: ServerConfig) -> AsyncIterator[RunningServer]:
+    """A server for as long as the context lasts; its end cuts off what still runs.
+
+    Raises:
+        MachineError: the port cannot be had, or certificates cannot be used.
+    """
+    async with AsyncExitStack() as stack:
+        frame = CallFrame(config.name, config.role, call_log=config.call_log)
+        options = _OPTIONS | {"grpc.enable_channelz": int(config.channelz)}
+        server = grpc.aio.server(interceptors=(frame,), options=tuple(options.items()))
+        if config.backend is None:
+            landing_pb2_grpc.add_LandingServiceServicer_to_server(LandingService(config.max_results), server)
+        else:
+            channel = await stack.enter_async_context(open_channel(config.backend, config.certificates))
+            server.add_generic_rpc_handlers((relay_handlers(channel, _forwarding(config)),))
+        health_servicer = await _add_helpers(server, config)
+        port = _bind(server, config)
+        await server.start()
+        stack.push_async_callback(server.stop, 0)
+        yield RunningServer(port, server, health_servicer, frame)
+
+
+async def serve(config: ServerConfig, on_listening: Callable[[int], None]) -> bool:
+    """Serves until SIGTERM or SIGINT; the first drains, the second ends at once.
+
+    Args:
+        config: what to serve.
+        on_listening: called with the port once calls are accepted.
+
+    Returns:
+        Whether it drained; False where a second signal cut it short.
+
+    Raises:
+        MachineError: as `running`.
+    """
+    signals: asyncio.Queue[signal.Signals] = asyncio.Queue()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, signals.put_nowait, number)
+    async with running(config) as server:
+        on_listening(server.port)
+        first = await signals.get()
+        _logger.info("%s: draining for up to %g s", first.name, config.grace)
+        draining = asyncio.ensure_future(server.drain(config.grace))
+        second = asyncio.ensure_future(signals.get())
+        await asyncio.wait((draining, second), return_when=asyncio.FIRST_COMPLETED)
+        drained = draining.done()
+        _logger.info("stopped" if drained else "stopped at once by a second signal")
+        second.cancel()
+    await draining
+    return drained
+
+
+def _forwarding(config: ServerConfig) -> Callable[[Metadata], tuple[tuple[str, str | bytes], ...]]:
+    if config.extra_names.denied:
+        _logger.warning("never forwarded, although configured: %s", ", ".join(config.extra_names.denied))
+    if not config.forward:
+        _logger.warning("forwards no headers: every trace breaks at this hop")
+        return lambda _: ()
+    return lambda metadata: forwarded(metadata, config.extra_names)
+
+
+async def _add_helpers(server: grpc.aio.Server, config: ServerConfig) -> health.aio.HealthServicer:
+    health_servicer = health.aio.HealthServicer()
+    health_pb2_grpc.add_HealthServicer_to_server(health_servicer, server)
+    await health_servicer.set(SERVICE.full_name, health_pb2.HealthCheckResponse.SERVING)
+    names = [SERVICE.full_name, health.SERVICE_NAME, reflection.SERVICE_NAME]
+    if config.channelz:
+        channelz.add_channelz_servicer(server)
+        names.append("grpc.channelz.v1.Channelz")
+    reflection.enable_server_reflection(names, server)
+    return health_servicer
+
+
+def _bind(server: grpc.aio.Server, config: ServerConfig) -> int:
+    address = f"{config.host}:{config.port}"
+    try:
+        if config.certificates is None:
+            return server.add_insecure_port(address)
+        return server.add_secure_port(address, server_credentials(config.certificates))
+    except RuntimeError as error:
+        raise MachineError(
+            f"cannot listen on {address}: the port is taken, or the address is not one of this machine;"
+            " choose another with --port or --host"
+        ) from error
