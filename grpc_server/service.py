@@ -9,7 +9,7 @@ import grpc
 from grpc_server.greetings import TooManyAskedError, check_count, greeting, listed
 from landing.pb import landing_pb2_grpc
 from landing.pb.landing_pb2 import OK, TalkRequest, TalkResponse, TalkResult
-from landing.wire import MAX_MESSAGE_BYTES
+from landing.wire import MAX_MESSAGE_BYTES, STATUS_ANSWERED
 
 Context = grpc.aio.ServicerContext[TalkRequest, TalkResponse]
 
@@ -52,7 +52,7 @@ class LandingService(landing_pb2_grpc.LandingServiceServicer):
 
 
 def _response(*results: TalkResult) -> TalkResponse:
-    return TalkResponse(status=200, results=results)
+    return TalkResponse(status=STATUS_ANSWERED, results=results)
 
 
 def _result(index: str) -> TalkResult:

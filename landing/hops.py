@@ -3,13 +3,14 @@
 A call brings back one value of `hello-hop` for each hop, in order from the first hop to the last.
 """
 
-from dataclasses import dataclass, fields
+from collections.abc import Mapping
+from dataclasses import dataclass
 from enum import StrEnum
 from urllib.parse import quote, unquote
 
 from landing.errors import HelloError
 from landing.text import shown
-from landing.trace_context import Metadata, first_text, from_b3, from_w3c
+from landing.trace_context import Metadata, TraceContext, first_text, from_b3, from_w3c
 
 KEY = "hello-hop"
 
@@ -30,70 +31,62 @@ class Role(StrEnum):
 
 @dataclass(frozen=True)
 class Hop:
-    """What one hop saw of one call. A field is None where the call did not bring it.
-
-    The names of the fields are those of the wire, with `_` for `-`.
-    """
+    """What one hop saw of one call."""
 
     name: str
     role: Role
-    trace: str | None = None
-    """Trace id in `traceparent`: 32 hex digits."""
-    parent: str | None = None
-    """Span id in `traceparent`: 16 hex digits, of the span that made this call."""
-    sampled: bool | None = None
-    """Whether `traceparent` says that the trace is recorded."""
-    b3_trace: str | None = None
-    """Trace id in the B3 headers: 16 or 32 hex digits."""
-    b3_parent: str | None = None
-    """Span id in the B3 headers: 16 hex digits, of the span that made this call."""
+    w3c: TraceContext | None = None
+    """Read from `traceparent`; None where the call brought none."""
+    b3: TraceContext | None = None
+    """Read from the B3 headers; None where the call brought none."""
     request: str | None = None
-    """`x-request-id`."""
+    """`x-request-id`, shortened."""
 
     @property
     def trace_id(self) -> str | None:
         """The trace id of the call at this hop, whichever family brought it."""
-        return self.trace or self.b3_trace
+        context = self.w3c or self.b3
+        return context.trace_id if context else None
+
+    def pairs(self) -> dict[str, str]:
+        """The keys and values of the report, without those that this hop did not see."""
+        pairs = {"name": self.name, "role": str(self.role)}
+        if self.w3c:
+            pairs |= {"trace": self.w3c.trace_id, "parent": self.w3c.span_id}
+            pairs["sampled"] = "1" if self.w3c.sampled else "0"
+        if self.b3:
+            pairs |= {"b3-trace": self.b3.trace_id, "b3-parent": self.b3.span_id}
+        if self.request:
+            pairs["request"] = self.request
+        return pairs
 
 
 def seen(name: str, role: Role, metadata: Metadata) -> Hop:
     """What a hop reports of a call that came in with `metadata`."""
     metadata = tuple(metadata)
-    w3c, b3 = from_w3c(metadata), from_b3(metadata)
     request = first_text(metadata, "x-request-id")[:_LONGEST_VALUE]
-    return Hop(
-        name=name,
-        role=role,
-        trace=w3c.trace_id if w3c else None,
-        parent=w3c.span_id if w3c else None,
-        sampled=w3c.sampled if w3c else None,
-        b3_trace=b3.trace_id if b3 else None,
-        b3_parent=b3.span_id if b3 else None,
-        request=request or None,
-    )
+    return Hop(name, role, from_w3c(metadata), from_b3(metadata), request or None)
 
 
 def encode(hop: Hop) -> str:
-    """The value of `hello-hop` that says the same."""
-    pairs = ((field.name.replace("_", "-"), getattr(hop, field.name)) for field in fields(hop))
-    return ";".join(f"{key}={quote(_to_text(value), safe='')}" for key, value in pairs if value is not None)
+    """The value of `hello-hop` that says the same: `key=value` pairs, values percent-encoded."""
+    return ";".join(f"{key}={quote(value, safe='')}" for key, value in hop.pairs().items())
 
 
 def decode(value: str) -> Hop:
     """The other way round. Keys that this version does not know are passed over.
 
     Raises:
-        HopReportError: where the value is not `key=value` pairs, or its name or role is missing or wrong.
+        HopReportError: where the name or the role is missing or wrong.
     """
-    pairs = dict(pair.partition("=")[::2] for pair in value.split(";"))
-    known = {field.name for field in fields(Hop)}
-    found = {name: unquote(text) for key, text in pairs.items() if (name := key.replace("-", "_")) in known}
+    pairs = {key: unquote(text) for key, _, text in (pair.partition("=") for pair in value.split(";"))}
     try:
         return Hop(
-            name=found.pop("name"),
-            role=Role(found.pop("role")),
-            sampled=_to_bool(found.pop("sampled", None)),
-            **found,
+            pairs["name"],
+            Role(pairs["role"]),
+            _context(pairs, "trace", "parent"),
+            _context(pairs, "b3-trace", "b3-parent"),
+            pairs.get("request"),
         )
     except (KeyError, ValueError) as error:
         raise HopReportError(f"not a hop report: {shown(value, 100)}") from error
@@ -108,11 +101,8 @@ def report(metadata: Metadata) -> tuple[Hop, ...]:
     return tuple(decode(value) for key, value in metadata if key == KEY and isinstance(value, str))
 
 
-def _to_text(value: str | bool) -> str:
-    return str(int(value)) if isinstance(value, bool) else value
-
-
-def _to_bool(text: str | None) -> bool | None:
-    if text not in ("0", "1", None):
-        raise ValueError(text)
-    return None if text is None else text == "1"
+def _context(pairs: Mapping[str, str], trace: str, parent: str) -> TraceContext | None:
+    if trace not in pairs or parent not in pairs:
+        return None
+    sampled = {"1": True, "0": False}.get(pairs.get("sampled", ""))
+    return TraceContext(pairs[trace], pairs[parent], sampled if trace == "trace" else None)

@@ -3,7 +3,7 @@
 import re
 import secrets
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 Metadata = Iterable[tuple[str, str | bytes]]
 """gRPC metadata: pairs of a lower-case key and a text value, or bytes where the key ends in `-bin`."""
@@ -30,8 +30,8 @@ class TraceContext:
     """32 lower-case hex digits; from B3 also 16."""
     span_id: str
     """16 lower-case hex digits: the caller's span, hence the parent of whatever span comes next."""
-    sampled: bool | None = None
-    """Whether the trace is recorded. None where it was not read (B3)."""
+    sampled: bool | None = field(default=None, compare=False)
+    """Whether the trace is recorded. None where it was not read (B3). Not part of where a call stands."""
 
     @property
     def traceparent(self) -> str:

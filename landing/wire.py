@@ -5,6 +5,9 @@ from landing.pb import landing_pb2
 SERVICE = landing_pb2.DESCRIPTOR.services_by_name["LandingService"]
 """The descriptor: its methods in order, and which of them stream."""
 
+STATUS_ANSWERED = 200
+"""`TalkResponse.status` of every answer."""
+
 MAX_MESSAGE_BYTES = 4 * 1024 * 1024
 """The largest message that is received: the default of gRPC in every language, so that no hop of another
 language refuses what one of ours let pass."""
