@@ -1,0 +1,3 @@
+from grpc_client.cli import main
+
+main()

@@ -1,0 +1,163 @@
+"""Makes the calls of a plan: the four patterns on one path."""
+
+import asyncio
+import json
+import time
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+from typing import Any
+
+import grpc
+
+from grpc_client.plan import Pattern, Plan, Talk
+from grpc_client.verdict import Verdict, judge
+from landing import hops
+from landing.channel import open_channel
+from landing.pb.landing_pb2 import TalkRequest, TalkResponse
+from landing.pb.landing_pb2_grpc import LandingServiceStub
+from landing.trace_context import fresh
+
+_COMPRESSIONS = {
+    "none": grpc.Compression.NoCompression,
+    "gzip": grpc.Compression.Gzip,
+    "deflate": grpc.Compression.Deflate,
+}
+
+
+OnAnswer = Callable[[int, Talk, TalkResponse], None]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How one call went."""
+
+    number: int
+    """Which call of the run it was, from 1."""
+    talk: Talk
+    answers: tuple[TalkResponse, ...]
+    """The answers that came, also those before a failure."""
+    code: grpc.StatusCode
+    details: str
+    """The status text, "" on success."""
+    hops: tuple[hops.Hop, ...]
+    """The hop report, first hop first."""
+    verdict: Verdict
+    seconds: float
+
+    @property
+    def ok(self) -> bool:
+        """Whether the call itself succeeded, whatever became of its trace."""
+        return self.code is grpc.StatusCode.OK
+
+
+async def run(
+    plan: Plan,
+    on_answer: OnAnswer,
+    on_outcome: Callable[[Outcome], None],
+) -> None:
+    """Makes every call of the plan, `plan.concurrency` at a time.
+
+    Args:
+        plan: what to do.
+        on_answer: called with the call's number and talk and with each answer as it arrives.
+        on_outcome: called when a call has ended, however it ended.
+
+    Raises:
+        MachineError: certificates that cannot be read.
+    """
+    jobs = enumerate((talk for _ in range(plan.repeat) for talk in plan.talks), start=1)
+
+    async def work(channel: grpc.aio.Channel) -> None:
+        for number, talk in jobs:  # shared: each worker takes the next
+            on_outcome(await _call(channel, plan, number, talk, on_answer))
+
+    async with _open(plan) as channel, asyncio.TaskGroup() as workers:
+        for _ in range(min(plan.concurrency, plan.repeat * len(plan.talks))):
+            workers.create_task(work(channel))
+
+
+async def _call(
+    channel: grpc.aio.Channel, plan: Plan, number: int, talk: Talk, on_answer: OnAnswer
+) -> Outcome:
+    metadata = plan.headers
+    if plan.trace and not any(key == "traceparent" for key, _ in metadata):
+        metadata = (("traceparent", fresh().traceparent), *metadata)
+    method = getattr(LandingServiceStub(channel), talk.pattern.rpc)
+    answers: list[TalkResponse] = []
+    started = time.monotonic()
+    call = method(
+        _messages(talk) if talk.pattern.streams_requests else _message(talk, talk.messages[0]),
+        metadata=metadata,
+        timeout=plan.timeout,
+        wait_for_ready=plan.wait_for_ready or None,
+    )
+    try:
+        async for answer in _answers(call, talk.pattern):
+            answers.append(answer)
+            on_answer(number, talk, answer)
+    except grpc.aio.AioRpcError:
+        pass  # the status is read below, where success has its own
+    finally:
+        call.cancel()  # no effect on a call that is over
+    seconds = time.monotonic() - started
+    way, unreadable = _report(await call.trailing_metadata())
+    return Outcome(
+        number,
+        talk,
+        tuple(answers),
+        await call.code(),
+        await call.details() or "",
+        way,
+        judge(way, metadata, unreadable),
+        seconds,
+    )
+
+
+async def _messages(talk: Talk) -> AsyncIterator[TalkRequest]:
+    for number, data in enumerate(talk.messages):
+        if number and talk.interval:
+            await asyncio.sleep(talk.interval)
+        yield _message(talk, data)
+
+
+def _message(talk: Talk, data: str) -> TalkRequest:
+    return TalkRequest(data=data, meta=talk.meta)
+
+
+async def _answers(call: Any, pattern: Pattern) -> AsyncIterator[TalkResponse]:
+    if pattern.streams_answers:
+        async for answer in call:
+            yield answer
+    else:
+        yield await call
+
+
+def _report(metadata: grpc.aio.Metadata) -> tuple[tuple[hops.Hop, ...], str]:
+    """The hop report, or why it cannot be read."""
+    try:
+        return hops.report(tuple(metadata)), ""
+    except hops.HopReportError as error:
+        return (), str(error)
+
+
+def _open(plan: Plan) -> grpc.aio.Channel:
+    options: dict[str, int | str] = {}
+    if plan.keepalive is not None:
+        options["grpc.keepalive_time_ms"] = int(plan.keepalive * 1000)
+        options["grpc.keepalive_permit_without_calls"] = 1
+    if plan.retries:
+        options["grpc.service_config"] = json.dumps(_retry_config(plan.retries))
+    compression = _COMPRESSIONS[plan.compression]
+    return open_channel(plan.target, plan.certificates, options=options, compression=compression)
+
+
+def _retry_config(retries: int) -> dict[str, object]:
+    """https://github.com/grpc/proposal/blob/master/A6-client-retries.md"""
+    policy = {
+        "maxAttempts": retries + 1,
+        "initialBackoff": "0.1s",
+        "maxBackoff": "2s",
+        "backoffMultiplier": 2,
+        "retryableStatusCodes": ["UNAVAILABLE"],
+    }
+    return {"methodConfig": [{"name": [{}], "retryPolicy": policy}]}

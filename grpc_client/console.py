@@ -1,0 +1,164 @@
+"""Runs a plan in front of a user: prints answers as they come, the way of each call, and at the end how it
+went, as an exit code."""
+
+import asyncio
+import sys
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+
+import click
+
+from grpc_client import render
+from grpc_client.calls import Outcome, run
+from grpc_client.expectation import mismatches
+from grpc_client.plan import Plan, Talk
+from grpc_client.tally import Tally
+from landing.pb.landing_pb2 import TalkResponse
+
+_MISMATCH_EXIT = 1
+# 64 + the code of gRPC, as grpcurl does: clear of what shells and click use themselves.
+_STATUS_EXIT = 64
+_INTERRUPTED_EXIT = 130
+
+# Of many calls that fail, so many are told one by one; the rest is in the counts.
+_TOLD_FAILURES = 10
+
+
+def show(plan: Plan, *, as_json: bool, expected_hops: Sequence[str] | None) -> int:
+    """Makes the calls of a plan and prints what comes of them.
+
+    Args:
+        plan: what to do.
+        as_json: JSON lines instead of text.
+        expected_hops: the names of the hops that each call must take; None: whichever it takes.
+
+    Returns:
+        The exit code.
+
+    Raises:
+        MachineError: certificates that cannot be read.
+    """
+    kind = _JsonConsole if as_json else _CountingConsole if plan.repeat > 1 else _TextConsole
+    started = time.monotonic()
+    with _progress(plan, wanted=kind is _CountingConsole) as on_progress:
+        console = kind(expected_hops, on_progress)
+        try:
+            asyncio.run(run(plan, console.on_answer, console.on_outcome))
+        except KeyboardInterrupt:
+            return _INTERRUPTED_EXIT
+    if plan.repeat > 1:
+        console.summarize(time.monotonic() - started)
+    return console.exit_code
+
+
+@contextmanager
+def _progress(plan: Plan, *, wanted: bool) -> Iterator[Callable[[], None]]:
+    """Something to call after each call: it moves a progress bar where somebody sees one."""
+    if not (wanted and sys.stderr.isatty()):
+        yield lambda: None
+        return
+    calls = plan.repeat * len(plan.talks)
+    with click.progressbar(length=calls, file=sys.stderr, show_pos=True) as bar:
+        yield lambda: bar.update(1)
+
+
+class _Console(ABC):
+    """What both ways of output share: holding outcomes against what was expected, and counting them."""
+
+    def __init__(self, expected_hops: Sequence[str] | None, on_progress: Callable[[], None]) -> None:
+        self.exit_code = 0
+        self._expected_hops = expected_hops
+        self._on_progress = on_progress
+        self._tallies: dict[Talk, Tally] = {}
+
+    @abstractmethod
+    def on_answer(self, number: int, talk: Talk, answer: TalkResponse) -> None:
+        """Shows an answer as it arrives."""
+
+    def on_outcome(self, outcome: Outcome) -> None:
+        """Counts a call that has ended and shows how."""
+        found = [] if self._expected_hops is None else mismatches(outcome, self._expected_hops)
+        self._tallies.setdefault(outcome.talk, Tally()).add(outcome)
+        self.exit_code = self.exit_code or _exit_code(outcome, found)
+        self._on_progress()
+        self._show(outcome, found)
+
+    @abstractmethod
+    def _show(self, outcome: Outcome, found: Sequence[str]) -> None: ...
+
+    def summarize(self, seconds: float) -> None:
+        """Shows the counts of each talk."""
+        for talk, tally in self._tallies.items():
+            click.echo(self._summary(talk, tally, seconds))
+
+    @abstractmethod
+    def _summary(self, talk: Talk, tally: Tally, seconds: float) -> str: ...
+
+
+class _JsonConsole(_Console):
+    """Every answer and every outcome, a line each."""
+
+    def on_answer(self, number: int, talk: Talk, answer: TalkResponse) -> None:
+        click.echo(render.answer_json(number, talk, answer))
+
+    def _show(self, outcome: Outcome, found: Sequence[str]) -> None:
+        click.echo(render.outcome_json(outcome, found))
+        if not outcome.ok:
+            click.echo(render.failure(outcome), err=True)
+
+    def _summary(self, talk: Talk, tally: Tally, seconds: float) -> str:
+        return render.tally_json(talk, tally, seconds)
+
+
+class _TextConsole(_Console):
+    """Each call with its answers and its way."""
+
+    _headed = 0
+
+    def on_answer(self, number: int, talk: Talk, answer: TalkResponse) -> None:
+        self._head(number, talk)
+        click.echo(render.answer_text(answer))
+
+    def _show(self, outcome: Outcome, found: Sequence[str]) -> None:
+        self._head(outcome.number, outcome.talk)
+        if table := render.hop_table(outcome.hops):
+            click.echo(f"\n{table}")
+        if not outcome.ok:
+            click.echo(render.failure(outcome), err=True)
+        click.echo(f"{render.verdict(outcome)}\n")
+        for mismatch in found:
+            click.echo(f"not as expected: {mismatch}", err=True)
+
+    def _head(self, number: int, talk: Talk) -> None:
+        if number != self._headed:
+            self._headed = number
+            click.secho(talk.pattern.rpc, bold=True)
+
+    def _summary(self, talk: Talk, tally: Tally, seconds: float) -> str:
+        return render.tally_text(talk, tally, seconds)
+
+
+class _CountingConsole(_TextConsole):
+    """Many calls: only the first failures one by one, and the counts."""
+
+    _told = 0
+
+    def on_answer(self, number: int, talk: Talk, answer: TalkResponse) -> None:
+        """Says nothing: the counts say it."""
+
+    def _show(self, outcome: Outcome, found: Sequence[str]) -> None:
+        failures = [f"not as expected: {mismatch}" for mismatch in found]
+        if not outcome.ok:
+            failures = [render.failure(outcome)]
+        for line in failures[: _TOLD_FAILURES - self._told]:
+            self._told += 1
+            click.echo(f"call {outcome.number}: {line}", err=True)
+
+
+def _exit_code(outcome: Outcome, found: Sequence[str]) -> int:
+    if not outcome.ok:
+        number: int = outcome.code.value[0]
+        return _STATUS_EXIT + number
+    return _MISMATCH_EXIT if found else 0

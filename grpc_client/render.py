@@ -1,0 +1,125 @@
+"""Values → text for people, or JSON lines for programs. Prints nothing."""
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from grpc_client.calls import Outcome
+from grpc_client.plan import Talk
+from grpc_client.tally import Tally
+from landing.hops import Hop, Role
+from landing.pb.landing_pb2 import OK, ResultType, TalkResponse, TalkResult
+from landing.text import shown
+
+
+def answer_text(answer: TalkResponse) -> str:
+    """One line for each result: index, greeting, the server's language, its id."""
+    return "\n".join(f"  {_result_text(result)}" for result in answer.results) or "  (an empty answer)"
+
+
+def verdict(outcome: Outcome) -> str:
+    """What became of the trace, in a line, and below it the trace id to look up."""
+    text = f"{shown(outcome.verdict.text, 300)} ({outcome.seconds * 1000:.1f} ms)"
+    trace_id = outcome.verdict.trace_id
+    return f"{text}\ntrace id: {shown(trace_id)}" if trace_id else text
+
+
+def hop_table(hops: Sequence[Hop]) -> str:
+    """A line for each hop and header family that it saw, aligned under a headline; "" without hops."""
+    if not hops:
+        return ""
+    rows = [("hop", "trace id", "parent span", "sampled")]
+    for hop in hops:
+        name = shown(hop.name)
+        contexts = [context for context in (hop.w3c, hop.b3) if context]
+        for context in contexts:
+            sampled = "" if context.sampled is None else "yes" if context.sampled else "no"
+            rows.append((name, shown(context.trace_id), shown(context.span_id), sampled or "(B3)"))
+            name = ""
+        if not contexts:
+            rows.append((name, "-", "-", "-"))
+    widths = [max(len(row[column]) for row in rows) for column in range(4)]
+    return "\n".join(
+        "  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in rows
+    )
+
+
+def failure(outcome: Outcome) -> str:
+    """One line: which hop failed, with which status and text."""
+    where = "before any hop could report"
+    if outcome.hops:
+        last = outcome.hops[-1]
+        where = f"{'at' if last.role is Role.LAST else 'behind'} {shown(last.name)}"
+    details = shown(outcome.details, 300) or "(no text)"
+    return f"{outcome.talk.pattern.rpc} failed {where}: {outcome.code.name}: {details}"
+
+
+def tally_text(talk: Talk, tally: Tally, seconds: float) -> str:
+    """Calls, errors, latencies and verdicts of many calls."""
+    lines = [f"{talk.pattern.rpc}: {tally.calls} calls, {tally.errors} errors"]
+    if seconds > 0:
+        lines[0] += f", {tally.calls / seconds:.0f} calls/s"
+    lines.append("  ms        " + "  ".join(f"{name} {ms:.1f}" for name, ms in tally.percentiles().items()))
+    lines.append("  verdicts  " + _counts(tally.verdicts))
+    if tally.errors:
+        lines.append("  statuses  " + _counts(tally.codes))
+    return "\n".join(lines)
+
+
+def answer_json(number: int, talk: Talk, answer: TalkResponse) -> str:
+    """One answer as a JSON line."""
+    results = [
+        {"id": result.id, "type": _type_name(result), "kv": dict(result.kv)} for result in answer.results
+    ]
+    return _line("answer", call=number, rpc=talk.pattern.rpc, status=answer.status, results=results)
+
+
+def outcome_json(outcome: Outcome, mismatches: Sequence[str]) -> str:
+    """How one call went, as a JSON line."""
+    verdict = outcome.verdict
+    return _line(
+        "call",
+        call=outcome.number,
+        rpc=outcome.talk.pattern.rpc,
+        code=outcome.code.name,
+        details=outcome.details,
+        ms=round(outcome.seconds * 1000, 3),
+        trace_id=verdict.trace_id,
+        verdict={"kind": verdict.kind, "hop": verdict.hop, "text": verdict.text},
+        hops=[hop.pairs() for hop in outcome.hops],
+        mismatches=list(mismatches),
+    )
+
+
+def tally_json(talk: Talk, tally: Tally, seconds: float) -> str:
+    """The counts of many calls, as a JSON line."""
+    return _line(
+        "summary",
+        rpc=talk.pattern.rpc,
+        calls=tally.calls,
+        errors=tally.errors,
+        seconds=round(seconds, 3),
+        ms={name: round(ms, 3) for name, ms in tally.percentiles().items()},
+        verdicts=dict(tally.verdicts),
+        codes=dict(tally.codes),
+    )
+
+
+def _line(event: str, **values: Any) -> str:
+    return json.dumps({"event": event, **values}, ensure_ascii=False)
+
+
+def _result_text(result: TalkResult) -> str:
+    kv = {key: shown(value) for key, value in result.kv.items()}
+    text = f"{kv.get('idx', '')}  {kv.get('data', '')}  {kv.get('meta', '')}  {kv.get('id', '')}"
+    return text if result.type == OK else f"{text}  {_type_name(result)}"
+
+
+def _type_name(result: TalkResult) -> str:
+    # A server of another version may know more types.
+    return ResultType.Name(result.type) if result.type in ResultType.values() else str(result.type)
+
+
+def _counts(counts: Mapping[Any, int]) -> str:
+    return ", ".join(f"{name} {count}" for name, count in sorted(counts.items()))

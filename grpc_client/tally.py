@@ -1,0 +1,41 @@
+"""Counts the outcomes of many calls."""
+
+import math
+from collections import Counter
+from dataclasses import dataclass, field
+
+from grpc_client.calls import Outcome
+from grpc_client.verdict import Kind
+
+
+@dataclass
+class Tally:
+    """What is kept of the calls of one pattern."""
+
+    codes: Counter[str] = field(default_factory=Counter)
+    """How many calls ended with which status, by its name."""
+    verdicts: Counter[Kind] = field(default_factory=Counter)
+    seconds: list[float] = field(default_factory=list)
+    """How long each call took."""
+
+    def add(self, outcome: Outcome) -> None:
+        """Counts one more."""
+        self.codes[outcome.code.name] += 1
+        self.verdicts[outcome.verdict.kind] += 1
+        self.seconds.append(outcome.seconds)
+
+    @property
+    def calls(self) -> int:
+        """How many were made."""
+        return len(self.seconds)
+
+    @property
+    def errors(self) -> int:
+        """How many did not end OK."""
+        return self.calls - self.codes["OK"]
+
+    def percentiles(self) -> dict[str, float]:
+        """p50, p90, p99 and max of the calls' milliseconds, by nearest rank: each is one that occurred."""
+        ordered = sorted(self.seconds)
+        ranks = {"p50": 0.5, "p90": 0.9, "p99": 0.99, "max": 1.0}
+        return {name: ordered[math.ceil(rank * len(ordered)) - 1] * 1000 for name, rank in ranks.items()}

@@ -1,0 +1,146 @@
+"""Reads a hop report: is this call one trace, and if not, where did it break?
+
+What the contract says of the report carries every rule here: the same trace id at every hop means that the
+headers were forwarded; another parent at each hop means that a sidecar stands before each; the same parent
+at two hops means that none stands between them.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from itertools import pairwise
+
+from landing.hops import Hop, Role
+from landing.trace_context import Metadata, TraceContext, from_b3, from_w3c
+
+
+class Kind(StrEnum):
+    """The five verdicts."""
+
+    CONNECTED = "connected"
+    BROKEN = "broken"
+    NOT_SAMPLED = "not-sampled"
+    NO_SIDECAR = "no-sidecar"
+    NO_REPORT = "no-report"
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What became of the trace of one call."""
+
+    kind: Kind
+    text: str
+    """The verdict in one line, for people."""
+    trace_id: str | None = None
+    """The trace id to look up: of the family that the mesh speaks."""
+    hop: str | None = None
+    """The hop to look at first: the one that dropped the headers, has no sidecar before it, …"""
+
+
+@dataclass(frozen=True)
+class _Step:
+    """What one place on the way saw of one header family."""
+
+    place: str
+    context: TraceContext | None
+
+
+@dataclass(frozen=True)
+class _Thread:
+    """One header family along the way: first what the client sent, then what each hop saw."""
+
+    family: str
+    steps: tuple[_Step, ...]
+
+    @property
+    def carried(self) -> bool:
+        return any(step.context for step in self.steps)
+
+    @property
+    def active(self) -> bool:
+        """Whether somebody on the way wrote the headers anew, as a sidecar does that speaks this family.
+        One that does not lets them pass as they are."""
+        return len({step.context for step in self.steps}) > 1
+
+    @property
+    def trace_id(self) -> str | None:
+        """The trace of the last hop that saw one."""
+        return next((step.context.trace_id for step in reversed(self.steps) if step.context), None)
+
+    @property
+    def breaks(self) -> tuple[_Step, _Step] | None:
+        """The first two neighbours that are not in one trace; None where there are none.
+
+        That the client sent nothing is no break: then a trace begins at its first proxy."""
+        for before, after in pairwise(self.steps):
+            begins = before is self.steps[0] and before.context is None and after.context is not None
+            if not begins and _trace_id(before) != _trace_id(after):
+                return before, after
+        return None
+
+
+def judge(hops: Sequence[Hop], sent: Metadata, unreadable: str = "") -> Verdict:
+    """The verdict on a call.
+
+    Args:
+        hops: its hop report, first hop first.
+        sent: the metadata that the client sent.
+        unreadable: why the hop report could not be read, where it could not.
+    """
+    if not hops:
+        return Verdict(Kind.NO_REPORT, f"no report: {unreadable or 'no hop says what it saw'}")
+    sent = tuple(sent)
+    threads = [
+        thread
+        for thread in (
+            _Thread(
+                "W3C", (_Step("the client", from_w3c(sent)), *(_Step(hop.name, hop.w3c) for hop in hops))
+            ),
+            _Thread("B3", (_Step("the client", from_b3(sent)), *(_Step(hop.name, hop.b3) for hop in hops))),
+        )
+        if thread.carried
+    ]
+    if not threads:
+        return Verdict(
+            Kind.NO_SIDECAR,
+            "no trace: the client sent no trace headers, and no sidecar made any",
+            hop=hops[0].name,
+        )
+    # A family that nobody writes says nothing about the mesh, where there is one that somebody writes.
+    candidates = [thread for thread in threads if thread.active] or threads
+    whole = [thread for thread in candidates if thread.breaks is None]
+    return _judge_whole(whole[0], hops) if whole else _judge_broken(candidates[0])
+
+
+def _judge_broken(thread: _Thread) -> Verdict:
+    assert thread.breaks is not None  # the caller's choice
+    before, after = thread.breaks
+    saw = "no trace at all" if after.context is None else "another trace"
+    if before is thread.steps[0]:
+        text = f"broken before {after.place}: it saw {saw}, not the one that the client began"
+        return Verdict(Kind.BROKEN, text, thread.trace_id, after.place)
+    if before.context is None:
+        text = f"broken at {before.place}: it saw no trace, so that one begins only behind it"
+    else:
+        text = f"broken at {before.place}: it did not forward the trace headers, {after.place} saw {saw}"
+    return Verdict(Kind.BROKEN, text, _trace_id(before), before.place)
+
+
+def _judge_whole(thread: _Thread, hops: Sequence[Hop]) -> Verdict:
+    unsampled = [step.place for step in thread.steps if step.context and step.context.sampled is False]
+    if unsampled:
+        text = f"not sampled: from {unsampled[0]} on, the mesh records nothing of this trace"
+        return Verdict(Kind.NOT_SAMPLED, text, thread.trace_id, unsampled[0])
+    length = "1 hop" if len(hops) == 1 else f"{len(hops)} hops"
+    behind = "" if hops[-1].role is Role.LAST else f"; what is behind {hops[-1].name} does not report"
+    direct = [after.place for before, after in pairwise(thread.steps) if before.context == after.context]
+    if not direct:
+        text = f"connected: one trace ({thread.family}) over {length}, a sidecar before each{behind}"
+        return Verdict(Kind.CONNECTED, text, thread.trace_id)
+    places = "any of them" if len(direct) == len(hops) > 1 else ", ".join(direct)
+    text = f"no sidecar before {places}: one trace ({thread.family}) over {length}{behind}"
+    return Verdict(Kind.NO_SIDECAR, text, thread.trace_id, direct[0])
+
+
+def _trace_id(step: _Step) -> str | None:
+    return step.context.trace_id if step.context else None
