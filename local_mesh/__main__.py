@@ -1,0 +1,3 @@
+from local_mesh.cli import main
+
+main()

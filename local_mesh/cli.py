@@ -1,0 +1,35 @@
+"""The command line of the local mesh."""
+
+import signal
+import sys
+from types import FrameType
+
+import click
+
+from landing.command import CONTEXT_SETTINGS, user_errors
+from local_mesh import chain
+from local_mesh.check import check
+
+
+@click.group(context_settings=CONTEXT_SETTINGS)
+@click.version_option(package_name="hello-servicemesh-grpc")
+def main() -> None:
+    """The chain on this machine."""
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, _leave)
+
+
+@main.command(context_settings=CONTEXT_SETTINGS)
+def test() -> None:
+    """Start svc3, svc2 and svc1 on free ports, call all four patterns through them, end them again.
+
+    Exit codes: 0 all went well; 1 a call was wrong; 3 the machine does not allow it.
+    """
+    with user_errors(), chain.running() as hops:
+        passed = check(hops)
+    sys.exit(0 if passed else 1)
+
+
+def _leave(number: int, _frame: FrameType | None) -> None:
+    # As an exception, so that every context on the way ends what it started.
+    sys.exit(128 + number)
