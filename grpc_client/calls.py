@@ -13,9 +13,10 @@ from grpc_client.plan import Pattern, Plan, Talk
 from grpc_client.verdict import Verdict, judge
 from landing import hops
 from landing.channel import open_channel
+from landing.ending import EndingWatch
 from landing.pb.landing_pb2 import TalkRequest, TalkResponse
 from landing.pb.landing_pb2_grpc import LandingServiceStub
-from landing.trace_context import fresh
+from landing.trace_context import Metadata, fresh
 
 _COMPRESSIONS = {
     "none": grpc.Compression.NoCompression,
@@ -91,6 +92,7 @@ async def _call(
         timeout=plan.timeout,
         wait_for_ready=plan.wait_for_ready or None,
     )
+    watch = EndingWatch(call)
     try:
         async for answer in _answers(call, talk.pattern):
             answers.append(answer)
@@ -99,18 +101,11 @@ async def _call(
         pass  # the status is read below, where success has its own
     finally:
         call.cancel()  # no effect on a call that is over
+    end = await watch.ending()
     seconds = time.monotonic() - started
-    way, unreadable = _report(await call.trailing_metadata())
-    return Outcome(
-        number,
-        talk,
-        tuple(answers),
-        await call.code(),
-        await call.details() or "",
-        way,
-        judge(way, metadata, unreadable),
-        seconds,
-    )
+    way, unreadable = _report(end.trailing)
+    verdict = judge(way, metadata, unreadable)
+    return Outcome(number, talk, tuple(answers), end.code, end.details, way, verdict, seconds)
 
 
 async def _messages(talk: Talk) -> AsyncIterator[TalkRequest]:
@@ -132,10 +127,10 @@ async def _answers(call: Any, pattern: Pattern) -> AsyncIterator[TalkResponse]:
         yield await call
 
 
-def _report(metadata: grpc.aio.Metadata) -> tuple[tuple[hops.Hop, ...], str]:
+def _report(metadata: Metadata) -> tuple[tuple[hops.Hop, ...], str]:
     """The hop report, or why it cannot be read."""
     try:
-        return hops.report(tuple(metadata)), ""
+        return hops.report(metadata), ""
     except hops.HopReportError as error:
         return (), str(error)
 

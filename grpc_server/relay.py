@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 
 import grpc
 
+from landing.ending import Ending, EndingWatch
 from landing.headers import returned
 from landing.trace_context import Metadata
 from landing.wire import SERVICE, path
@@ -39,6 +40,7 @@ def _relay(
         metadata = forward(tuple(context.invocation_metadata() or ()))
         # The time that is left is the deadline of the outgoing call; None stays None.
         call = ask(metadata=metadata, timeout=context.time_remaining())
+        watch = EndingWatch(call)
         try:
             async with asyncio.TaskGroup() as tasks:
                 asking = tasks.create_task(_pass_requests(requests, call))
@@ -46,7 +48,7 @@ def _relay(
                 asking.cancel()  # the call is over, whatever the caller would still say
         finally:
             call.cancel()  # no effect on a call that is over
-        await _end_alike(call, context)
+        await _end_alike(await watch.ending(), context)
 
     return relay
 
@@ -72,10 +74,9 @@ async def _pass_answers(call: Call, context: Context) -> None:
         pass  # the call has ended with a status: `_end_alike` passes it on
 
 
-async def _end_alike(call: Call, context: Context) -> None:
+async def _end_alike(end: Ending, context: Context) -> None:
     """Ends the caller's call as the next hop ended its own: the same status, text and trailing metadata."""
     # This hop's own trailing metadata is there already and stays first: hops report in order of the way.
-    context.set_trailing_metadata((*context.trailing_metadata(), *returned(await call.trailing_metadata())))
-    code = await call.code()
-    if code is not grpc.StatusCode.OK:
-        await context.abort(code, await call.details() or "")
+    context.set_trailing_metadata((*context.trailing_metadata(), *returned(end.trailing)))
+    if end.code is not grpc.StatusCode.OK:
+        await context.abort(end.code, end.details)

@@ -37,6 +37,8 @@ FAMILIES = (
     ),
     Family("B3, one header", ("b3",), "Zipkin clients send it"),
     Family("OpenTracing", ("x-ot-span-context",), "Lightstep continues traces by it"),
+    # gRPC's C core, under Python as under C++ and Ruby, keeps grpc-trace-bin to itself: no application sees
+    # it. It is named for the day when the core shows it.
     Family("OpenCensus", ("grpc-trace-bin", "x-cloud-trace-context"), "older Google tracing continues by it"),
     Family("SkyWalking", ("sw8", "sw8-correlation", "sw8-x"), "Istio's SkyWalking provider continues by it"),
     Family(

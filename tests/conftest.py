@@ -1,0 +1,248 @@
+"""Real servers on free ports, in this process, called over real sockets."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field, replace
+
+import grpc
+import pytest
+from h2.config import H2Configuration
+from h2.connection import H2Connection
+from h2.events import ResponseReceived, TrailersReceived
+
+from grpc_client.calls import Outcome, run
+from grpc_client.plan import PATTERNS, Pattern, Plan, Talk
+from grpc_server.config import ServerConfig
+from grpc_server.server import RunningServer, running
+from landing.channel import open_channel
+from landing.pb.landing_pb2 import TalkRequest, TalkResponse
+from landing.pb.landing_pb2_grpc import (
+    LandingServiceServicer,
+    LandingServiceStub,
+    add_LandingServiceServicer_to_server,
+)
+
+Metadata = Sequence[tuple[str, str | bytes]]
+Context = grpc.aio.ServicerContext[TalkRequest, TalkResponse]
+
+
+@dataclass
+class Chain:
+    """Servers that relay to one another, first hop first."""
+
+    names: tuple[str, ...]
+    servers: tuple[RunningServer, ...]
+    channel: grpc.aio.Channel
+
+    @property
+    def target(self) -> str:
+        """Where the first hop listens."""
+        return f"127.0.0.1:{self.servers[0].port}"
+
+    @property
+    def stub(self) -> LandingServiceStub:
+        """Calls the first hop."""
+        return LandingServiceStub(self.channel)
+
+
+StartChain = Callable[..., Awaitable[Chain]]
+
+
+@pytest.fixture
+async def start_chain() -> AsyncIterator[StartChain]:
+    """Starts `length` hops named svc1, svc2, …; the last one relays to `backend` where there is one.
+
+    `at` holds other settings for the hops that it names: at={"svc2": {"forward": False}}.
+    """
+    async with AsyncExitStack() as stack:
+
+        async def start(
+            length: int, backend: str | None = None, at: dict[str, dict[str, object]] | None = None
+        ) -> Chain:
+            names = tuple(f"svc{number}" for number in range(1, length + 1))
+            servers: list[RunningServer] = []
+            for name in reversed(names):
+                config = ServerConfig(name=name, host="127.0.0.1", port=0, backend=backend, call_log=False)
+                config = replace(config, **(at or {}).get(name, {}))  # type: ignore[arg-type]
+                servers.append(await stack.enter_async_context(running(config)))
+                backend = f"127.0.0.1:{servers[-1].port}"
+            channel = await stack.enter_async_context(open_channel(backend or ""))
+            return Chain(names, tuple(reversed(servers)), channel)
+
+        yield start
+
+
+@dataclass
+class Peer(LandingServiceServicer):
+    """A next hop of the test's own: it keeps what it was sent, and does with a call what the test says."""
+
+    behave: Callable[["Peer", Context], Awaitable[None]] | None = None
+    """Called with each call before anything is answered."""
+    port: int = 0
+    metadata: list[tuple[str, str | bytes]] = field(default_factory=list)
+    """What the latest call brought."""
+    remaining: float | None = None
+    """The seconds that the latest call had left when it came."""
+    started: asyncio.Event = field(default_factory=asyncio.Event)
+    cancelled: asyncio.Event = field(default_factory=asyncio.Event)
+    requests: list[str] = field(default_factory=list)
+
+    async def _enter(self, context: Context) -> None:
+        self.metadata = list(context.invocation_metadata() or ())
+        self.remaining = context.time_remaining()
+        self.started.set()
+        try:
+            if self.behave:
+                await self.behave(self, context)
+        except asyncio.CancelledError:
+            self.cancelled.set()
+            raise
+
+    async def Talk(self, request: TalkRequest, context: Context) -> TalkResponse:
+        await self._enter(context)
+        self.requests.append(request.data)
+        return TalkResponse(status=200)
+
+    async def TalkOneAnswerMore(self, request: TalkRequest, context: Context) -> AsyncIterator[TalkResponse]:
+        await self._enter(context)
+        self.requests.append(request.data)
+        yield TalkResponse(status=200)
+
+    async def TalkMoreAnswerOne(
+        self, request_iterator: AsyncIterator[TalkRequest], context: Context
+    ) -> TalkResponse:
+        await self._enter(context)
+        async for request in request_iterator:
+            self.requests.append(request.data)
+        return TalkResponse(status=200)
+
+    async def TalkBidirectional(
+        self, request_iterator: AsyncIterator[TalkRequest], context: Context
+    ) -> AsyncIterator[TalkResponse]:
+        await self._enter(context)
+        async for request in request_iterator:
+            self.requests.append(request.data)
+            yield TalkResponse(status=200)
+
+
+StartPeer = Callable[..., Awaitable[Peer]]
+
+
+@pytest.fixture
+async def start_peer() -> AsyncIterator[StartPeer]:
+    """Starts a `Peer`; `port` is a free one unless the test needs a certain one."""
+    servers: list[grpc.aio.Server] = []
+
+    async def start(behave: Callable[[Peer, Context], Awaitable[None]] | None = None, port: int = 0) -> Peer:
+        peer = Peer(behave)
+        server = grpc.aio.server()
+        servers.append(server)
+        add_LandingServiceServicer_to_server(peer, server)
+        peer.port = server.add_insecure_port(f"127.0.0.1:{port}")
+        await server.start()
+        return peer
+
+    yield start
+    for server in servers:
+        await server.stop(0)
+
+
+@pytest.fixture(params=PATTERNS, ids=lambda pattern: pattern.command)
+def pattern(request: pytest.FixtureRequest) -> Pattern:
+    """Each of the four patterns."""
+    found: Pattern = request.param
+    return found
+
+
+Ask = Callable[..., Awaitable[Outcome]]
+
+
+@pytest.fixture
+def ask() -> Ask:
+    """Calls a pattern with the real client: ask(target, pattern, "0,1", headers=…, timeout=…)."""
+
+    async def ask(target: str, pattern: Pattern, data: str | None = None, **plan: object) -> Outcome:
+        data = pattern.data if data is None else data
+        messages = tuple(data.split(",")) if pattern.streams_requests else (data,)
+        outcomes: list[Outcome] = []
+        talk = Talk(pattern, messages, meta="PYTHON", interval=0)
+        settings: dict[str, object] = {"timeout": 10.0} | plan
+        await run(
+            Plan(target=target, talks=(talk,), **settings),  # type: ignore[arg-type]
+            on_answer=lambda *_: None,
+            on_outcome=outcomes.append,
+        )
+        return outcomes[0]
+
+    return ask
+
+
+TalkOverH2 = Callable[[int, list[tuple[bytes, bytes]]], Awaitable[bytes]]
+
+
+@pytest.fixture
+def talk_over_h2() -> TalkOverH2:
+    """Calls `Talk` with headers that gRPC's own client would refuse; returns the `grpc-status`."""
+
+    async def talk(port: int, headers: list[tuple[bytes, bytes]]) -> bytes:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        config = H2Configuration(header_encoding=None, validate_outbound_headers=False)
+        connection = H2Connection(config)
+        connection.initiate_connection()
+        fixed = [
+            (b":method", b"POST"),
+            (b":scheme", b"http"),
+            (b":authority", b"test"),
+            (b":path", b"/org.feuyeux.grpc.LandingService/Talk"),
+            (b"content-type", b"application/grpc"),
+            (b"te", b"trailers"),
+        ]
+        connection.send_headers(1, fixed + headers)
+        message = TalkRequest(data="0").SerializeToString()
+        connection.send_data(1, b"\0" + len(message).to_bytes(4, "big") + message, end_stream=True)
+        try:
+            async with asyncio.timeout(10):
+                while True:
+                    writer.write(connection.data_to_send())
+                    for event in connection.receive_data(await reader.read(65536)):
+                        if isinstance(event, ResponseReceived | TrailersReceived):
+                            status = dict(event.headers).get(b"grpc-status")
+                            if status is not None:
+                                return bytes(status)
+        finally:
+            writer.close()
+            await writer.wait_closed()
+
+    return talk
+
+
+Eventually = Callable[..., Awaitable[None]]
+
+
+@pytest.fixture
+def eventually() -> Eventually:
+    """Waits until a condition holds; fails the test where it does not within some seconds."""
+
+    async def eventually(condition: Callable[[], bool], seconds: float = 10.0) -> None:
+        async with asyncio.timeout(seconds):
+            while not condition():
+                await asyncio.sleep(0.01)
+
+    return eventually
+
+
+@pytest.fixture(autouse=True)
+async def _no_task_is_left() -> AsyncIterator[None]:
+    """A test leaves no task behind that still runs: a relay that leaks one fails here."""
+    yield
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(5):
+            while _relay_tasks():
+                await asyncio.sleep(0.01)
+    assert not _relay_tasks()
+
+
+def _relay_tasks() -> list[str]:
+    return [str(task) for task in asyncio.all_tasks() if "_pass_requests" in str(task)]
