@@ -2,12 +2,16 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import grpc
 import pytest
+from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
+from grpc_health.v1.health_pb2_grpc import HealthStub
 from h2.config import H2Configuration
 from h2.connection import H2Connection
 from h2.events import ResponseReceived, TrailersReceived
@@ -88,6 +92,7 @@ class Peer(LandingServiceServicer):
     started: asyncio.Event = field(default_factory=asyncio.Event)
     cancelled: asyncio.Event = field(default_factory=asyncio.Event)
     requests: list[str] = field(default_factory=list)
+    server: grpc.aio.Server | None = None
 
     async def _enter(self, context: Context) -> None:
         self.metadata = list(context.invocation_metadata() or ())
@@ -137,7 +142,7 @@ async def start_peer() -> AsyncIterator[StartPeer]:
 
     async def start(behave: Callable[[Peer, Context], Awaitable[None]] | None = None, port: int = 0) -> Peer:
         peer = Peer(behave)
-        server = grpc.aio.server()
+        peer.server = server = grpc.aio.server(options=(("grpc.so_reuseport", 0),))
         servers.append(server)
         add_LandingServiceServicer_to_server(peer, server)
         peer.port = server.add_insecure_port(f"127.0.0.1:{port}")
@@ -231,6 +236,38 @@ def eventually() -> Eventually:
                 await asyncio.sleep(0.01)
 
     return eventually
+
+
+@pytest.fixture
+def free_port() -> int:
+    """A port on which nobody listens."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port: int = server.getsockname()[1]
+        return port
+
+
+@pytest.fixture
+def silent_port() -> Iterator[int]:
+    """A port that accepts connections and then never says a word."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        yield server.getsockname()[1]
+
+
+IsServing = Callable[..., Awaitable[bool]]
+
+
+@pytest.fixture
+def is_serving() -> IsServing:
+    """Asks a server's health: overall, and for the service by name."""
+
+    async def is_serving(port: int) -> bool:
+        async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+            stub: Any = HealthStub(channel)
+            names = ("", "org.feuyeux.grpc.LandingService")
+            answers = [await stub.Check(HealthCheckRequest(service=name), timeout=5) for name in names]
+            return all(answer.status == HealthCheckResponse.SERVING for answer in answers)
+
+    return is_serving
 
 
 @pytest.fixture(autouse=True)
