@@ -3,8 +3,13 @@
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from landing.errors import UsageError
 from landing.headers import ExtraNames
 from landing.hops import Role
+from landing.text import shown
+
+# The longest name of a host. Eight hops that report it must fit into the metadata of one call.
+_LONGEST_NAME = 253
 
 
 @dataclass(frozen=True)
@@ -15,7 +20,7 @@ class ServerConfig:
     """The hop's name in reports and logs."""
 
     host: str = "[::]"
-    """The address to listen on, as gRPC writes it: `[::]` is every address, IPv4 included."""
+    """The address or host name to listen on; `[::]` is every address, IPv4 included."""
 
     port: int = 9996
     """The port to listen on; 0: any free one."""
@@ -43,6 +48,13 @@ class ServerConfig:
 
     channelz: bool = False
     """Whether gRPC's channelz service tells about channels and sockets."""
+
+    def __post_init__(self) -> None:
+        """Raises UsageError for a name that would not fit into reports and logs."""
+        if not (self.name.strip() and self.name.isprintable() and len(self.name) <= _LONGEST_NAME):
+            raise UsageError(
+                f"{shown(self.name)!r} is no name for a hop: use 1 to {_LONGEST_NAME} printable characters"
+            )
 
     @property
     def role(self) -> Role:

@@ -13,6 +13,7 @@ from typing import Any, TypeAlias
 from urllib.parse import unquote
 
 import grpc
+from google.protobuf.message import DecodeError
 
 from grpc_server.greetings import GreetingError, TooManyAskedError, UnknownIndexError
 from landing import hops, log
@@ -26,6 +27,7 @@ _CODES: dict[type[GreetingError], grpc.StatusCode] = {
 }
 
 Context = grpc.aio.ServicerContext[Any, Any]
+Decode = Callable[[bytes], Any]
 Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
 
 
@@ -59,9 +61,11 @@ class CallFrame(grpc.aio.ServerInterceptor):
         """The same handler of the same kind, with its behaviour inside the frame."""
         kind = f"{_arity(handler.request_streaming)}_{_arity(handler.response_streaming)}"
         behaviour = getattr(handler, kind)
+        decode = handler.request_deserializer or _as_it_is
 
-        async def framed(requests: Any, context: Context) -> Any:
+        async def framed(received: Any, context: Context) -> Any:
             async with self._frame(method, context):
+                requests = _decoded(received, decode) if handler.request_streaming else decode(received)
                 if not inspect.isasyncgenfunction(behaviour):
                     return await behaviour(requests, context)
                 async with aclosing(behaviour(requests, context)) as responses:
@@ -70,7 +74,9 @@ class CallFrame(grpc.aio.ServerInterceptor):
                 return None
 
         make = getattr(grpc, f"{kind}_rpc_method_handler")
-        framed_handler: Handler = make(framed, handler.request_deserializer, handler.response_serializer)
+        # Bytes come in, and are decoded inside the frame: outside, bytes that are no message would end in
+        # a traceback and in UNKNOWN.
+        framed_handler: Handler = make(framed, None, handler.response_serializer)
         return framed_handler
 
     @asynccontextmanager
@@ -90,6 +96,9 @@ class CallFrame(grpc.aio.ServerInterceptor):
         except GreetingError as error:
             ending = _CODES[type(error)]
             await context.abort(ending, str(error))
+        except DecodeError:
+            ending = grpc.StatusCode.INTERNAL  # as gRPC in other languages says it
+            await context.abort(ending, "the bytes received are no TalkRequest")
         except grpc.aio.AbortError:
             ending = context.code()
             raise
@@ -106,6 +115,15 @@ class CallFrame(grpc.aio.ServerInterceptor):
                     code=ending.name, ms=round((time.monotonic() - started) * 1000, 1), peer=peer
                 )
                 _logger.info(method, extra=facts)
+
+
+async def _decoded(received: AsyncIterator[bytes], decode: Decode) -> AsyncIterator[Any]:
+    async for message in received:
+        yield decode(message)
+
+
+def _as_it_is(message: bytes) -> bytes:
+    return message
 
 
 def _arity(streaming: bool) -> str:

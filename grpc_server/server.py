@@ -16,6 +16,7 @@ from grpc_server.config import ServerConfig
 from grpc_server.frame import CallFrame
 from grpc_server.relay import relay_handlers
 from grpc_server.service import LandingService
+from landing.address import listening
 from landing.channel import open_channel
 from landing.errors import MachineError
 from landing.headers import forwarded
@@ -137,7 +138,7 @@ async def _add_helpers(server: grpc.aio.Server, config: ServerConfig) -> health.
 
 
 def _bind(server: grpc.aio.Server, config: ServerConfig) -> int:
-    address = f"{config.host}:{config.port}"
+    address = listening(config.host, config.port)
     try:
         if config.certificates is None:
             return server.add_insecure_port(address)

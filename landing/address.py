@@ -10,7 +10,6 @@ from landing.text import shown
 _PORTLESS_SCHEMES = ("unix:", "unix-abstract:", "vsock:", "xds:", "passthrough:")
 _ADDRESS_SCHEMES = ("ipv4:", "ipv6:")
 _HOST = re.compile(r"(?!-)[A-Za-z0-9_-]{1,63}(?:\.[A-Za-z0-9_-]{1,63})*\.?")
-
 _PORT = re.compile(r"[0-9]{1,5}")
 _HIGHEST_PORT = 65535
 
@@ -32,9 +31,14 @@ def target(address: str, default_port: int) -> str:
     return f"dns:///{_endpoint(address, default_port, address)}"
 
 
+def listening(host: str, port: int) -> str:
+    """The address to listen on, as gRPC writes it: an IPv6 address in brackets."""
+    return f"[{host}]:{port}" if _is_ipv6(host) else f"{host}:{port}"
+
+
 def _endpoint(endpoint: str, default_port: int, address: str) -> str:
     if _is_ipv6(endpoint):
-        return f"[{endpoint}]:{default_port}"
+        return listening(endpoint, default_port)
     host, colon, port = endpoint.rpartition(":")
     if not colon or endpoint.endswith("]"):
         host, port = endpoint, str(default_port)

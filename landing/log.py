@@ -28,9 +28,6 @@ def configure(name: str, log_format: Format, level: str) -> None:
     handler.setFormatter(_JsonFormatter(name) if log_format == "json" else _TextFormatter(name))
     handler.addFilter(_add_trace_id)
     logging.basicConfig(level=level, handlers=[handler], force=True)
-    # gRPC logs a traceback for each unary call whose caller went away before its message came:
-    # nothing is wrong with the server, and the line of the call says CANCELLED.
-    logging.getLogger("grpc._common").setLevel(logging.CRITICAL)
 
 
 def fields(**values: str | float | None) -> Mapping[str, Mapping[str, str | float | None]]:

@@ -23,8 +23,12 @@ class RunningHop:
 
 
 @contextmanager
-def running(names: Sequence[str] = NAMES) -> Iterator[tuple[RunningHop, ...]]:
+def running(names: Sequence[str] = NAMES, drop_at: str | None = None) -> Iterator[tuple[RunningHop, ...]]:
     """The chain `names`, first hop first, on free ports; nothing of it is left when the context ends.
+
+    Args:
+        names: the hops, each the next one's caller.
+        drop_at: the hop that forwards no headers, where there is to be one.
 
     Raises:
         MachineError: a server cannot be started.
@@ -36,6 +40,8 @@ def running(names: Sequence[str] = NAMES) -> Iterator[tuple[RunningHop, ...]]:
             command = [installed("hello-grpc-server"), "--name", name, "--host", HOST, "--port", "0"]
             if hops:
                 command += ["--backend", f"{HOST}:{hops[-1].port}"]
+            if name == drop_at:
+                command.append("--no-forward")
             process = stack.enter_context(program(name, command, logs / f"{name}.log", "listening on port"))
             hops.append(RunningHop(name, int(process.ready_line.rpartition(" ")[2]), process))
         yield tuple(reversed(hops))

@@ -15,17 +15,22 @@ from local_mesh.check import check
 @click.version_option(package_name="hello-servicemesh-grpc")
 def main() -> None:
     """The chain on this machine."""
-    for number in (signal.SIGTERM, signal.SIGHUP):
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _leave)
 
 
 @main.command(context_settings=CONTEXT_SETTINGS)
-def test() -> None:
+@click.option(
+    "--drop-at",
+    type=click.Choice(chain.NAMES[:-1]),
+    help="Let this hop forward no headers: the test must then fail and name it.",
+)
+def test(drop_at: str | None) -> None:
     """Start svc3, svc2 and svc1 on free ports, call all four patterns through them, end them again.
 
-    Exit codes: 0 all went well; 1 a call was wrong; 3 the machine does not allow it.
+    Exit codes: 0 all went well; 1 a call was wrong; 2 wrong usage; 3 the machine does not allow it.
     """
-    with user_errors(), chain.running() as hops:
+    with user_errors(), chain.running(drop_at=drop_at) as hops:
         passed = check(hops)
     sys.exit(0 if passed else 1)
 

@@ -1,0 +1,115 @@
+"""The shell scripts, started in each way that users start them."""
+
+import os
+import shutil
+import signal
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+
+
+def _run(*command: str | Path, cwd: Path = ROOT, **variables: str) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(
+        command, cwd=cwd, env=os.environ | variables, check=False, capture_output=True, text=True, timeout=500
+    )
+
+
+def _left_over(marker: str) -> list[str]:
+    """The command lines of processes that still run and hold `marker`."""
+    found = []
+    for folder in Path("/proc").iterdir():
+        try:
+            line = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode()
+        except OSError:
+            continue
+        if marker in line:
+            found.append(line)
+    return found
+
+
+@pytest.mark.parametrize("shell", [["sh"], ["dash"], ["bash"], ["bash", "--posix"], []], ids=" ".join)
+def test_test_sh_local_passes_in_every_shell(shell: list[str], tmp_path: Path) -> None:
+    done = _run(*shell, ROOT / "test.sh", "local", cwd=tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.count("trace id: ") == 12
+    assert "PASSED: all four patterns on 3 ways" in done.stdout
+    assert max(len(line) for line in done.stdout.splitlines()) <= 80
+
+
+def test_hops_have_no_settings_but_their_own() -> None:
+    done = _run(
+        "sh", "test.sh", "local", GRPC_HELLO_BACKEND="elsewhere", GRPC_HELLO_SECURE="Y", GRPC_SERVER="x y"
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_without_an_argument_test_sh_explains_itself() -> None:
+    done = _run("sh", "test.sh")
+    assert done.returncode == 0
+    assert "Usage: ./test.sh TARGET" in done.stdout
+
+
+@pytest.mark.parametrize("script", ["test.sh", "scripts/setup"])
+def test_an_unknown_argument_is_wrong_usage(script: str) -> None:
+    done = _run("sh", script, "nonsense")
+    assert done.returncode == 2
+    assert "usage" in done.stderr.lower()
+
+
+SIGNALS = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
+
+
+@pytest.mark.parametrize("number", SIGNALS, ids=lambda number: number.name)
+def test_a_signal_ends_everything_that_was_started(number: signal.Signals, tmp_path: Path) -> None:
+    with subprocess.Popen(
+        ["sh", ROOT / "test.sh", "local"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        env=os.environ | {"TMPDIR": str(tmp_path)},
+        start_new_session=True,
+    ) as running:
+        assert running.stdout is not None
+        while not running.stdout.readline().startswith(b"=="):  # then the servers are up
+            assert running.poll() is None
+        os.killpg(running.pid, number)  # as a terminal does
+        said = running.stdout.read().decode()
+        assert running.wait(30) == 128 + number
+    assert "Traceback" not in said
+    assert list(tmp_path.iterdir()) == []
+    assert _left_over(f"{ROOT}/.venv/bin/hello-grpc-server") == []
+
+
+@pytest.fixture
+def clone(tmp_path: Path) -> Iterator[Path]:
+    """A clean clone, with nothing installed."""
+    folder = tmp_path / "clone"
+    subprocess.run(["git", "clone", "--quiet", ROOT, folder], check=True)
+    yield folder
+    shutil.rmtree(folder)
+
+
+def test_a_machine_without_python_is_told_so(clone: Path) -> None:
+    tools = clone.parent / "bin"
+    tools.mkdir()
+    for tool in ("dirname", "cksum", "cat", "sh"):
+        (tools / tool).symlink_to(str(shutil.which(tool)))
+    (tools / "python3").write_text("#!/bin/sh\nexit 1\n", encoding="ascii")  # one that is too old
+    (tools / "python3").chmod(0o755)
+    done = _run("sh", "test.sh", "local", cwd=clone, PATH=str(tools))
+    assert done.returncode == 3
+    assert "Python 3.11 or newer is needed" in done.stderr
+
+
+@pytest.mark.timeout(600)
+def test_a_clean_clone_runs_the_main_job_with_one_command(clone: Path) -> None:
+    done = _run("./test.sh", "local", cwd=clone)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "PASSED" in done.stdout
+    again = _run("./test.sh", "local", cwd=clone)
+    assert "making .venv" not in again.stderr
+    status = _run("git", "status", "--porcelain", cwd=clone)
+    assert status.stdout == ""
