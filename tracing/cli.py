@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from landing import log
 from landing.command import CONTEXT_SETTINGS, quiet_grpc, user_errors
 from tracing import report
 from tracing.expect import chain
@@ -72,8 +73,8 @@ def _parse_header(text: str) -> tuple[str, str]:
     key, equals, value = text.partition("=")
     key, value = key.strip(), value.strip()
     # The errors do not quote what was given: it is, or holds, a secret.
-    if not equals or not _HEADER_NAME.fullmatch(key):
-        raise click.BadParameter("a header is written KEY=VALUE")
+    if not equals or not _HEADER_NAME.fullmatch(key) or key.lower().endswith("-bin"):
+        raise click.BadParameter("a header is written KEY=VALUE; binary ones, in -bin, cannot be sent")
     if not _HEADER_VALUE.fullmatch(value):
         raise click.BadParameter(f"the value of {key} must be one or more printable ASCII characters")
     return key, value
@@ -121,6 +122,7 @@ _ids = click.argument("trace_ids", metavar="TRACE_ID...", nargs=-1, required=Tru
 def collect(*, store: Path, host: str, grpc_port: int, http_port: int, max_spans: int) -> None:
     """Receive spans, OTLP and Zipkin v2, and keep them, until SIGTERM or SIGINT."""
     with user_errors():
+        log.configure("hello-grpc-traces", "text", "INFO")
         quiet_grpc()
         from tracing.collector import CollectorConfig  # imports grpc, which must come after quiet_grpc
 

@@ -121,8 +121,8 @@ def compare(found: Sequence[Span], wanted: Wanted, related: Iterable[Sequence[Sp
     """
     if not found:
         text = (
-            "no span came under this trace id: the mesh does not record it (not sampled, or tracing is off),"
-            " sends its spans elsewhere, or still holds them"
+            "no span came under this trace id: it is not sampled, tracing is off, the mesh reads other"
+            " headers than the caller sent (W3C or B3), or its spans go elsewhere"
         )
         return Comparison((Mismatch(MismatchKind.NO_SPANS, None, text),))
     return _Comparing(found, wanted, related).result()
@@ -185,8 +185,7 @@ class _Comparing:
         if candidates:
             return _Place(tree, max(candidates, key=lambda node: self._rank(tree, node, anchor)))
         torn = [_Place(piece, node) for piece in self._pieces for node in self._torn(piece, step, anchor)]
-        # The request id names the right one; time alone may name that of a call that ran at the same time.
-        return max(torn, key=lambda place: place.span.request_id in self._request_ids, default=None)
+        return max(torn, key=lambda place: self._likelihood(place, anchor), default=None)
 
     def _anchor(self, number: int) -> _Place | None:
         """Where the nearest span above a wanted one was found."""
@@ -217,6 +216,14 @@ class _Comparing:
                 begins or node.span.request_id in self._request_ids
             ):
                 yield node
+
+    def _likelihood(self, place: _Place, anchor: _Place | None) -> tuple[bool, int]:
+        """The greater, the likelier a torn-off span is this trace's. The request id names the right one; by
+        time alone it may be that of a call that ran at the same moment."""
+        frame = anchor.span if anchor else self._tree.nodes[0].span
+        early = max(0, frame.start_ns - place.span.start_ns)
+        late = max(0, place.span.end_ns - frame.end_ns)
+        return place.span.request_id in self._request_ids, -early - late
 
     # Judging places
 

@@ -98,10 +98,11 @@ async def export(spans: Sequence[Span], config: ExportConfig) -> Exported:
 @asynccontextmanager
 async def _over_grpc(config: ExportConfig) -> AsyncIterator[_Send]:
     parts = urlsplit(config.endpoint)
+    target = parts.netloc.rpartition("@")[2]
     if parts.scheme == "https":
-        channel = grpc.aio.secure_channel(parts.netloc, grpc.ssl_channel_credentials())
+        channel = grpc.aio.secure_channel(target, grpc.ssl_channel_credentials())
     else:
-        channel = grpc.aio.insecure_channel(parts.netloc)
+        channel = grpc.aio.insecure_channel(target)
     metadata = tuple((key.lower(), value) for key, value in config.headers.items())
     async with channel:
         call: grpc.aio.UnaryUnaryMultiCallable[ExportTraceServiceRequest, ExportTraceServiceResponse]

@@ -202,6 +202,15 @@ class Store:
         )
         return tuple(row[0] for row in self._rows(query, (start_ns, end_ns, limit)))
 
+    def version(self) -> int:
+        """A number that changes when another process, or another part of this one, has written.
+
+        Raises:
+            StoreError: the file cannot be read.
+        """
+        version: int = self._rows("PRAGMA data_version", ())[0][0]
+        return version
+
     def _spans(self, where: str, variables: Sequence[Any], limit: int = -1) -> tuple[Span, ...]:
         query = f"SELECT {_COLUMNS} FROM spans WHERE {where} ORDER BY start_ns, end_ns DESC LIMIT {limit}"  # noqa: S608
         return tuple(_span(row) for row in self._rows(query, variables))

@@ -4,7 +4,7 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from tracing.expect import CLOCKS_NS, Comparison, Mismatch, Wanted, compare
+from tracing.expect import CLOCKS_NS, Comparison, Wanted, compare
 from tracing.span import Span, padded
 from tracing.store import Store
 
@@ -44,44 +44,57 @@ def verify(
         StoreError: the store cannot be read.
     """
     deadline = time.monotonic() + timeout
-    waiting = {trace_id: _Waiting() for trace_id in dict.fromkeys(map(padded, trace_ids))}
-    while waiting:
-        started = time.monotonic()
-        last = started >= deadline
-        for trace_id, state in tuple(waiting.items()):
-            verdict = _judged(store, trace_id, wanted, state, hurry=last)
-            if verdict.comparison.ok or last or state.settled(verdict, started, settle):
-                del waiting[trace_id]
+    watches = [_Watch(trace_id, wanted) for trace_id in dict.fromkeys(map(padded, trace_ids))]
+    while watches:
+        now = time.monotonic()
+        last = now >= deadline
+        for watch in tuple(watches):
+            verdict = watch.look(store, now, hurry=last)
+            if verdict.comparison.ok or last or watch.is_settled(now, settle):
+                watches.remove(watch)
                 yield verdict
-        if waiting:
+        if watches:
             time.sleep(max(0.0, min(_POLL_SECONDS, deadline - time.monotonic())))
 
 
-@dataclass
-class _Waiting:
-    """What was seen of a trace when it was last looked at."""
+class _Watch:
+    """A trace that is waited for, and what was last seen of it."""
 
-    spans: int = -1
-    complete: tuple[Mismatch, ...] | None = None
-    since: float = 0.0
+    def __init__(self, trace_id: str, wanted: Wanted) -> None:
+        self._trace_id = trace_id
+        self._wanted = wanted
+        self._verdict: Verdict | None = None
+        self._version = -1
+        self._sought = False
+        self._since = 0.0
 
-    def settled(self, verdict: Verdict, now: float, settle: float) -> bool:
-        mismatches = verdict.comparison.mismatches if verdict.comparison.complete else None
-        if mismatches != self.complete:
-            self.complete, self.since = mismatches, now
-        return mismatches is not None and now - self.since >= settle
+    def look(self, store: Store, now: float, *, hurry: bool) -> Verdict:
+        """The verdict as of now. With `hurry`, nothing is put off until the next look."""
+        version = store.version()
+        if self._verdict is not None and version == self._version and self._sought:
+            return self._verdict
+        spans = store.trace(self._trace_id)
+        # The rest of a broken trace is sought only when no span came since the last look: seeking is dear.
+        self._sought = hurry or (self._verdict is not None and len(spans) == len(self._verdict.spans))
+        verdict = _judged(store, self._trace_id, spans, self._wanted, seek=self._sought)
+        if self._verdict is None or verdict.comparison != self._verdict.comparison:
+            self._since = now
+        self._verdict, self._version = verdict, version
+        return verdict
+
+    def is_settled(self, now: float, settle: float) -> bool:
+        """Whether every wanted span was found, in whichever place, and nothing has changed for a while."""
+        complete = self._verdict is not None and self._verdict.comparison.complete
+        return complete and now - self._since >= settle
 
 
-def _judged(store: Store, trace_id: str, wanted: Wanted, state: _Waiting, *, hurry: bool) -> Verdict:
-    spans = store.trace(trace_id)
+def _judged(store: Store, trace_id: str, spans: tuple[Span, ...], wanted: Wanted, *, seek: bool) -> Verdict:
     comparison = compare(spans, wanted)
     pieces: tuple[tuple[Span, ...], ...] = ()
-    # The rest of a trace is sought only when nothing came for a while: seeking is dear.
-    if spans and not comparison.ok and (hurry or state.spans == len(spans)):
+    if seek and spans and not comparison.ok:
         related = _related(store, trace_id, spans)
         comparison = compare(spans, wanted, related)
         pieces = tuple(piece for piece in related if piece[0].trace_id in comparison.pieces)
-    state.spans = len(spans)
     return Verdict(trace_id, spans, pieces, comparison)
 
 
