@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from io import BytesIO
 from typing import Literal
 from urllib.parse import urlsplit
 
@@ -134,7 +135,7 @@ async def _over_http(config: ExportConfig) -> AsyncIterator[_Send]:
             try:
                 # No redirects: they would carry the headers to somebody else.
                 async with session.post(
-                    url, data=request.SerializeToString(), allow_redirects=False
+                    url, data=BytesIO(request.SerializeToString()), allow_redirects=False
                 ) as response:
                     body = await response.content.read(_LONGEST_ANSWER)
                     return _http_answer(config, response.status, body)

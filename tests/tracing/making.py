@@ -18,7 +18,7 @@ HOPS = ("svc1", "svc2", "svc3")
 
 def span(service: str, kind: Kind, number: int, parent: int | None = None, **rest: Any) -> Span:
     """A span with `number` as its id, which starts `at` ms after the others' start and takes `ms`."""
-    at, ms = rest.pop("at", number), rest.pop("ms", 100 - 2 * number)
+    at, ms = rest.pop("at", number), rest.pop("ms", max(1, 100 - 2 * number))
     start_ns = START_NS + at * 1_000_000
     values: dict[str, Any] = {
         "trace_id": TRACE,
