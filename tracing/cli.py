@@ -224,7 +224,7 @@ def verify(
 def topology(*, store: Path, since: float | None, output: str) -> None:
     """Show who calls whom, how often, with how many errors and how fast."""
     with user_errors(), reading(store) as spans:
-        found = edges(spans.spans(_ago(since)))
+        found = edges(spans.latest(_ago(since)))
         _echo((report.topology_json if output == "json" else report.topology_text)(found))
 
 

@@ -15,6 +15,7 @@ from typing import Any
 
 import grpc
 from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
 from google.protobuf.json_format import MessageToJson
 from google.rpc.status_pb2 import Status
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
@@ -29,6 +30,7 @@ from tracing.span import PayloadError
 from tracing.store import DEFAULT_MAX_SPANS, Store, StoreError, writing
 
 _logger = logging.getLogger(__name__)
+_http_logger = logging.getLogger(f"{__name__}.http")
 
 _PROTOBUF = "application/x-protobuf"
 _JSON = "application/json"
@@ -171,7 +173,8 @@ async def _start_http(stack: AsyncExitStack, config: CollectorConfig, intake: _I
         otlp.PATH, _http_handler(intake, {_PROTOBUF: _OTLP_PROTOBUF, _JSON: _OTLP_JSON})
     )
     application.router.add_post(zipkin.PATH, _http_handler(intake, {_JSON: _ZIPKIN}))
-    runner = web.AppRunner(application, access_log=None, shutdown_timeout=_GRACE_SECONDS)
+    _http_logger.addFilter(_is_our_fault)
+    runner = web.AppRunner(application, logger=_http_logger, access_log=None, shutdown_timeout=_GRACE_SECONDS)
     await runner.setup()
     stack.push_async_callback(runner.cleanup)
     try:
@@ -180,6 +183,12 @@ async def _start_http(stack: AsyncExitStack, config: CollectorConfig, intake: _I
         raise _taken(config.host, config.http_port, "--http-port") from error
     port: int = runner.addresses[0][1]
     return port
+
+
+def _is_our_fault(record: logging.LogRecord) -> bool:
+    """A sender that speaks no HTTP, or goes away amid a body, is no error of ours that needs a traceback."""
+    error = record.exc_info[1] if record.exc_info else None
+    return not isinstance(error, HttpProcessingError | ConnectionResetError)
 
 
 def _taken(host: str, port: int, option: str) -> MachineError:

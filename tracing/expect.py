@@ -80,7 +80,8 @@ class Comparison:
 
     mismatches: tuple[Mismatch, ...]
     pieces: tuple[str, ...] = ()
-    """Other traces in which the rest of a broken one was found."""
+    """Other traces in which the rest of a broken one was found. Where no x-request-id tells, it may be that
+    of another call that ran at the same moment and broke at the same hop."""
     complete: bool = False
     """Whether each wanted span was found, be it in the wrong place."""
 
@@ -184,8 +185,21 @@ class _Comparing:
         candidates = [node for node in tree.nodes if self._is_free(tree, node, step.wanted)]
         if candidates:
             return _Place(tree, max(candidates, key=lambda node: self._rank(tree, node, anchor)))
+        if self._goes_on_in(tree, number):
+            return None  # only this span is missing: what comes behind it is of this very trace
         torn = [_Place(piece, node) for piece in self._pieces for node in self._torn(piece, step, anchor)]
         return max(torn, key=lambda place: self._likelihood(place, anchor), default=None)
+
+    def _goes_on_in(self, tree: Tree, number: int) -> bool:
+        """Whether a wanted span below this one is in the tree."""
+        below = {number}
+        for other in range(number + 1, len(self._steps)):
+            step = self._steps[other]
+            if step.above in below:
+                below.add(other)
+                if any(self._is_free(tree, node, step.wanted) for node in tree.nodes):
+                    return True
+        return False
 
     def _anchor(self, number: int) -> _Place | None:
         """Where the nearest span above a wanted one was found."""

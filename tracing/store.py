@@ -156,13 +156,13 @@ class Store:
         """
         return self._spans("trace_id = ?", (padded(trace_id.lower()),))
 
-    def spans(self, since_ns: int = 0, limit: int = 10_000) -> tuple[Span, ...]:
-        """All spans that started at `since_ns` or later, at most `limit`.
+    def latest(self, since_ns: int = 0, limit: int = 10_000) -> tuple[Span, ...]:
+        """The spans that started at `since_ns` or later, the last `limit` of them, latest first.
 
         Raises:
             StoreError: the file cannot be read.
         """
-        return self._spans("start_ns >= ?", (since_ns,), limit)
+        return self._spans("start_ns >= ?", (since_ns,), f"start_ns DESC LIMIT {limit:d}")
 
     def recent(self, wanted: TraceFilter = TraceFilter()) -> tuple[TraceSummary, ...]:
         """The traces that `wanted` lets pass, latest first.
@@ -211,8 +211,10 @@ class Store:
         version: int = self._rows("PRAGMA data_version", ())[0][0]
         return version
 
-    def _spans(self, where: str, variables: Sequence[Any], limit: int = -1) -> tuple[Span, ...]:
-        query = f"SELECT {_COLUMNS} FROM spans WHERE {where} ORDER BY start_ns, end_ns DESC LIMIT {limit}"  # noqa: S608
+    def _spans(
+        self, where: str, variables: Sequence[Any], order: str = "start_ns, end_ns DESC"
+    ) -> tuple[Span, ...]:
+        query = f"SELECT {_COLUMNS} FROM spans WHERE {where} ORDER BY {order}"  # noqa: S608
         return tuple(_span(row) for row in self._rows(query, variables))
 
     def _rows(self, query: str, variables: Any) -> list[tuple[Any, ...]]:

@@ -50,6 +50,7 @@ def _span(entry: Mapping[str, Any]) -> Span:
     attributes, dropped = bounded_attributes(tags.items())
     annotations = _is(entry.get("annotations") or [], list, "annotations")
     start = _number(entry, "timestamp")
+    error = tags.get("error", "false")
     return Span(
         trace_id=padded(_text(entry, "traceId").lower()),
         span_id=_text(entry, "id").lower(),
@@ -59,7 +60,8 @@ def _span(entry: Mapping[str, Any]) -> Span:
         service=_service(entry),
         start_ns=start * 1000,
         end_ns=(start + _number(entry, "duration")) * 1000,
-        status=Status.ERROR if tags.get("error", "false") != "false" else Status.UNSET,
+        status=Status.UNSET if error == "false" else Status.ERROR,
+        status_message="" if error in ("false", "true") else bounded_text(error),
         attributes=attributes,
         events=tuple(_event(annotation) for annotation in annotations[:MAX_EVENTS]),
         dropped=dropped + max(0, len(annotations) - MAX_EVENTS),

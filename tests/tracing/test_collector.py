@@ -203,6 +203,39 @@ async def test_bad_input_harms_nothing_that_was_stored_before(sender: Sender) ->
     assert len(sender.stored()) == 2
 
 
+@pytest.mark.parametrize(
+    "said",
+    [
+        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
+        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+        b"POST /v1/traces HTTP/1.1\r\nHost: x\r\nContent-Length: -5\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: x\r\nA: " + b"x" * 100_000 + b"\r\n\r\n",
+    ],
+)
+async def test_who_speaks_no_http_is_refused_without_a_traceback(
+    sender: Sender, said: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", sender.collector.http_port)
+    writer.write(said)
+    assert b" 400 " in await reader.readline()
+    writer.close()
+    assert not [record for record in caplog.records if record.exc_info]
+
+
+async def test_a_sender_that_goes_away_amid_a_body_harms_nothing(
+    sender: Sender, caplog: pytest.LogCaptureFixture
+) -> None:
+    _, writer = await asyncio.open_connection("127.0.0.1", sender.collector.http_port)
+    head = f"POST {otlp.PATH} HTTP/1.1\r\nHost: x\r\nContent-Type: {JSON}\r\nContent-Length: 100\r\n\r\n{{"
+    writer.write(head.encode())
+    await writer.drain()
+    writer.close()
+    await writer.wait_closed()
+    await sender.post(otlp.PATH, otlp_json("a call"), JSON)
+    assert len(sender.stored()) == 1
+    assert not [record for record in caplog.records if record.exc_info]
+
+
 async def test_other_paths_and_methods_are_refused(sender: Sender) -> None:
     assert (await sender.post("/v1/metrics", b"", PROTOBUF))[0] == 404
     url = f"http://127.0.0.1:{sender.collector.http_port}{otlp.PATH}"

@@ -144,6 +144,14 @@ def test_a_trace_of_another_time_is_no_piece() -> None:
     assert not comparison.complete
 
 
+@pytest.mark.parametrize("gone", [1, 3, 5])
+def test_a_lost_span_is_not_mistaken_for_that_of_another_call(gone: int) -> None:
+    other = [replace(whole()[gone - 1], trace_id=OTHER_TRACE, parent_id=None)]
+    comparison = compare(without(gone), WANTED, [other])
+    assert [kind for kind, _ in kinds(comparison)] == [MismatchKind.MISSING]
+    assert comparison.pieces == ()
+
+
 def test_proxies_that_speak_different_headers_are_named() -> None:
     head, tail = torn(4)
     comparison = compare(head, WANTED, [tail])

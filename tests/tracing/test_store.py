@@ -88,7 +88,7 @@ def test_the_oldest_traces_go_when_there_are_too_many_spans(path: Path) -> None:
         fill(store, traces=6, spans=2)
         assert [each.trace_id for each in store.recent()] == [f"{number:032x}" for number in (6, 5, 4, 3, 2)]
         assert store.trace(f"{1:032x}") == ()
-        assert len(store.spans()) == 10
+        assert len(store.latest()) == 10
 
 
 def test_all_spans_of_a_batch_are_stored_or_none(store: Store) -> None:

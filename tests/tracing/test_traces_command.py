@@ -156,6 +156,15 @@ def test_what_one_collector_keeps_is_exported_to_another(run: Run, tmp_path: Pat
     assert run("show", TRACE, "--store", str(there)).exit_code == 0
 
 
+def test_what_was_stored_is_there_after_the_collector_was_killed(run: Run, tmp_path: Path) -> None:
+    there = tmp_path / "there.db"
+    with collecting(there) as (process, grpc_port, _):
+        assert run("export", "--endpoint", f"http://127.0.0.1:{grpc_port}").exit_code == 0
+        process.kill()
+        process.wait(60)
+    assert run("verify", TRACE, *HOPS, "--store", str(there)).exit_code == 0
+
+
 def test_an_endpoint_that_is_not_there_ends_with_3(run: Run, tmp_path: Path) -> None:
     with collecting(tmp_path / "there.db") as (process, grpc_port, _):
         process.terminate()

@@ -30,6 +30,7 @@ def test_what_envoy_sends_is_read() -> None:
 def test_a_failed_call_is_read_as_failed() -> None:
     assert {each.status for each in real("aborted-at-svc3", "zipkin")} == {Status.ERROR}
     assert read(tags={"error": "false"}).status is Status.UNSET
+    assert read(tags={"error": "no route"}).status_message == "no route"
 
 
 def test_microseconds_become_nanoseconds() -> None:
