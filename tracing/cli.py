@@ -1,6 +1,7 @@
 """Options → one value → collect, list, show, judge or export."""
 
 import asyncio
+import logging
 import os
 import re
 import signal
@@ -12,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from landing import log
 from landing.command import CONTEXT_SETTINGS, quiet_grpc, user_errors
 from tracing import report
 from tracing.expect import chain
@@ -122,7 +122,7 @@ _ids = click.argument("trace_ids", metavar="TRACE_ID...", nargs=-1, required=Tru
 def collect(*, store: Path, host: str, grpc_port: int, http_port: int, max_spans: int) -> None:
     """Receive spans, OTLP and Zipkin v2, and keep them, until SIGTERM or SIGINT."""
     with user_errors():
-        log.configure("hello-grpc-traces", "text", "INFO")
+        logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s", level=logging.INFO)
         quiet_grpc()
         from tracing.collector import CollectorConfig  # imports grpc, which must come after quiet_grpc
 

@@ -141,12 +141,14 @@ def _in_order(spans: Sequence[Span], parents: Sequence[int | None]) -> Iterator[
 
 def _loose_ends(nodes: Sequence[Node], cycles: set[int]) -> Iterator[Finding]:
     first = True
+    # Whoever began the trace before it met the mesh may record nothing: that is no break.
+    caller = " (of the caller, who sent none)" if sum(node.parent is None for node in nodes) == 1 else ""
     for node in nodes:
         span = node.span
         if node.parent is not None or id(span) in cycles:
             continue
         if span.parent_id is not None:
-            text = f"{where(span)}: its parent span {span.parent_id} is not there"
+            text = f"{where(span)}: its parent span {span.parent_id} is not there{caller}"
             yield Finding(FindingKind.ORPHAN, span, text)
         elif not first:
             yield Finding(FindingKind.SECOND_ROOT, span, f"{where(span)} is a second root of the trace")

@@ -32,6 +32,7 @@ def test_what_envoy_sends_is_one_tree(protocol: str, loose: dict[FindingKind, in
     tree = build(real("whole", protocol))
     assert [node.depth for node in tree.nodes] == list(range(6))
     assert findings(tree) == loose
+    assert all("of the caller, who sent none" in finding.text for finding in tree.findings)
 
 
 def test_siblings_stand_in_the_order_of_their_start() -> None:
