@@ -165,7 +165,7 @@ def _gaps(nodes: Sequence[Node]) -> Iterator[Finding]:
             text = (
                 f"{where(node.span)} hangs under a server span: no client span of {shown(above.service, 80)}"
             )
-        elif node.span.kind is Kind.CLIENT:
+        elif node.span.kind is Kind.CLIENT and node.depth > 1:  # a gateway behind the caller has one span
             text = f"{where(node.span)} hangs under a client span: no server span of its own service"
         else:
             continue

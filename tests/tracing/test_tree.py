@@ -1,5 +1,6 @@
 import random
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 from making import real, span, whole
@@ -101,8 +102,17 @@ def test_a_cycle_is_cut_at_its_earliest_span(length: int) -> None:
 
 @pytest.mark.parametrize("kind", [Kind.SERVER, Kind.CLIENT])
 def test_two_spans_of_one_side_in_a_row_leave_a_gap(kind: Kind) -> None:
-    tree = build([span("svc1", kind, 1), span("svc2", kind, 2, 1)])
+    tree = build([span("caller", Kind.INTERNAL, 1), span("svc1", kind, 2, 1), span("svc2", kind, 3, 2)])
     assert findings(tree) == {FindingKind.GAP: 1}
+
+
+def test_a_gateway_with_one_span_behind_the_callers_own_is_no_gap() -> None:
+    assert not build([span("caller", Kind.CLIENT, 10, at=0), *_below(10)]).findings
+
+
+def _below(parent: int) -> list[Span]:
+    first, *others = whole()
+    return [replace(first, parent_id=f"{parent:016x}"), *others]
 
 
 def many(parents: list[int | None]) -> list[Span]:
