@@ -24,11 +24,23 @@ from tracing.verify import verify as judged
 if TYPE_CHECKING:
     from tracing.collector import CollectorConfig
 
+_INTERRUPTED_EXIT = 130
+
 _HEADER_NAME = re.compile(r"[0-9A-Za-z_.-]+")
 _HEADER_VALUE = re.compile(r"[\x20-\x7e]+")
 
 
-@click.group(context_settings=CONTEXT_SETTINGS)
+class _Interruptible(click.Group):
+    """Ends with 130 on Ctrl-C, as a shell does; click's own 1 would be a verdict."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            sys.exit(_INTERRUPTED_EXIT)
+
+
+@click.group(cls=_Interruptible, context_settings=CONTEXT_SETTINGS)
 @click.version_option(package_name="hello-servicemesh-grpc")
 def main() -> None:
     """Collect the spans of a mesh, look at them, and judge whether calls were one trace.

@@ -87,6 +87,14 @@ def test_one_bad_trace_among_good_ones_is_told_by_the_exit_code(run: Run, store:
     assert f"trace {OTHER_TRACE}: not as wanted, 4 spans\n  missing: " in result.output
 
 
+def test_ctrl_c_is_no_verdict(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(_seconds: float) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("tracing.verify.time.sleep", interrupt)
+    assert run("verify", OTHER_TRACE, *HOPS).exit_code == 130
+
+
 def test_the_topology_is_shown(run: Run) -> None:
     assert "svc1.ns → svc2.ns" in run("topology").output
     assert len(run("topology", "--output", "json").output.splitlines()) == 4
