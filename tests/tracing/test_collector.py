@@ -3,6 +3,7 @@ import gzip
 import io
 import json
 import socket
+import sys
 from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -306,6 +307,7 @@ async def test_a_taken_port_is_named_and_nothing_is_left_running(tmp_path: Path,
         assert getattr(collector, option) == port
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="only there is all of 127.0.0.0/8 this machine")
 async def test_it_listens_on_loopback_only(sender: Sender) -> None:
     for port in (sender.collector.grpc_port, sender.collector.http_port):
         with socket.socket() as elsewhere:
