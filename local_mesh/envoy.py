@@ -153,7 +153,11 @@ def _operation(hop: str, port: int) -> str:
 
 
 def _bootstrap(
-    topology: Topology, addresses: Addresses, node: str, listeners: Sequence[_Listener], clusters: list[Config]
+    topology: Topology,
+    addresses: Addresses,
+    node: str,
+    listeners: Sequence[_Listener],
+    clusters: list[Config],
 ) -> Config:
     name = listeners[0].service
     namespace = name.partition(".")[2]
@@ -272,7 +276,9 @@ def _zipkin() -> Config:
 
 def _access_log() -> list[Config]:
     values = {"log_format": {"text_format_source": {"inline_string": _ACCESS_LOG_FORMAT}}}
-    return [_typed("envoy.access_loggers.stderr", "extensions.access_loggers.stream.v3.StderrAccessLog", values)]
+    return [
+        _typed("envoy.access_loggers.stderr", "extensions.access_loggers.stream.v3.StderrAccessLog", values)
+    ]
 
 
 def _fault(fault: Fault) -> Config:
@@ -317,7 +323,10 @@ def _static(name: str, port: int) -> Config:
 
 
 def _downstream_tls(identity: Identity) -> Config:
-    values = {"require_client_certificate": True, "common_tls_context": _tls(identity, f"spiffe://{TRUST_DOMAIN}/")}
+    values = {
+        "require_client_certificate": True,
+        "common_tls_context": _tls(identity, f"spiffe://{TRUST_DOMAIN}/"),
+    }
     return _typed(
         "envoy.transport_sockets.tls", "extensions.transport_sockets.tls.v3.DownstreamTlsContext", values
     )

@@ -24,4 +24,6 @@ def file_errors() -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise MachineError(f"{error.filename or 'a file'} cannot be used: {error.strerror or error}") from error
+        raise MachineError(
+            f"{error.filename or 'a file'} cannot be used: {error.strerror or error}"
+        ) from error

@@ -15,6 +15,7 @@ from landing.errors import MachineError
 from local_mesh import envoy, ports
 from local_mesh.envoy import Addresses, Config, Identity
 from local_mesh.files import file_errors, write_private
+from local_mesh.identity import born
 from local_mesh.process import Program, Programs, installed, programs
 from local_mesh.topology import LOOPBACK, Topology
 
@@ -37,6 +38,8 @@ class Part:
     """Where it takes calls, or spans."""
     admin: str | None = None
     """Where an Envoy tells about itself."""
+    born: str | None = None
+    """Which process of this number it is."""
 
     def is_ready(self) -> bool:
         """Whether it takes calls now."""
@@ -150,7 +153,8 @@ def running(topology: Topology, folder: Path, store: Path, binary: Path) -> Iter
         }
         everything = (*backend, *servers, *envoys)
         parts = tuple(
-            Part(each.name, each.popen.pid, where[each.name], admins.get(each.name)) for each in everything
+            Part(each.name, each.popen.pid, where[each.name], admins.get(each.name), born(each.popen.pid))
+            for each in everything
         )
         yield RunningMesh(Mesh(topology, gateway, grpc_address, http_address, store, parts), everything)
 
@@ -196,9 +200,7 @@ def _identities(topology: Topology, folder: Path) -> tuple[Identity | None, Iden
     from local_mesh import certificates  # takes a while to import
 
     with file_errors():
-        found = certificates.write(
-            folder, {"hop": envoy.HOP_IDENTITY, "gateway": envoy.GATEWAY_IDENTITY}
-        )
+        found = certificates.write(folder, {"hop": envoy.HOP_IDENTITY, "gateway": envoy.GATEWAY_IDENTITY})
     return found["hop"], found["gateway"]
 
 

@@ -37,13 +37,17 @@ def check_free(host: str, port: int, option: str) -> None:
     """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.socket(family) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as Envoy does: old connections are no hindrance
+        probe.setsockopt(
+            socket.SOL_SOCKET, socket.SO_REUSEADDR, 1
+        )  # as Envoy does: old connections are no hindrance
         try:
             probe.bind((host, port))
             probe.listen()
         except OSError as error:
             reason = "it is taken" if error.errno == errno.EADDRINUSE else error.strerror
-            raise MachineError(f"cannot listen on {host} port {port}: {reason}; choose another with {option}") from error
+            raise MachineError(
+                f"cannot listen on {host} port {port}: {reason}; choose another with {option}"
+            ) from error
 
 
 def _bound() -> socket.socket:

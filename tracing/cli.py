@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-import os
 import re
 import signal
 import sys
@@ -16,6 +15,7 @@ import click
 from landing.command import CONTEXT_SETTINGS, quiet_grpc, user_errors
 from tracing import report
 from tracing.expect import chain
+from tracing.options import store_option
 from tracing.span import Span, padded
 from tracing.store import DEFAULT_MAX_SPANS, Store, TraceFilter, reading
 from tracing.topology import edges
@@ -54,11 +54,6 @@ def main() -> None:
         stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
 
 
-def _default_store() -> Path:
-    state = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
-    return Path(state) / "hello-grpc" / "traces.db"
-
-
 def _trace_id(_context: click.Context, _parameter: click.Parameter, values: tuple[str, ...]) -> Any:
     return tuple(_parse_trace_id(value) for value in values)
 
@@ -92,15 +87,6 @@ def _parse_header(text: str) -> tuple[str, str]:
     return key, value
 
 
-_store_option = click.option(
-    "--store",
-    envvar="GRPC_HELLO_TRACES",
-    show_envvar=True,
-    type=click.Path(dir_okay=False, path_type=Path),
-    default=_default_store,
-    show_default="~/.local/state/hello-grpc/traces.db",
-    help="The file that keeps the spans.",
-)
 _output_option = click.option(
     "--output",
     type=click.Choice(["text", "json"]),
@@ -114,7 +100,7 @@ _ids = click.argument("trace_ids", metavar="TRACE_ID...", nargs=-1, required=Tru
 
 
 @main.command(context_settings=CONTEXT_SETTINGS)
-@_store_option
+@store_option
 @click.option("--host", default="127.0.0.1", help="Address to listen on; 0.0.0.0 lets other machines send.")
 @click.option(
     "--grpc-port", type=click.IntRange(0, 65535), default=4317, help="Port of OTLP/gRPC; 0: any free one."
@@ -156,7 +142,7 @@ async def _collect(config: "CollectorConfig") -> None:
 
 
 @main.command("list", context_settings=CONTEXT_SETTINGS)
-@_store_option
+@store_option
 @_limit_option
 @click.option("--service", help="Only traces in which this service takes part.")
 @click.option("--failed", is_flag=True, help="Only traces in which a span failed.")
@@ -181,7 +167,7 @@ def list_(
 
 @main.command(context_settings=CONTEXT_SETTINGS)
 @_ids
-@_store_option
+@store_option
 @_output_option
 def show(*, trace_ids: Sequence[str], store: Path, output: str) -> None:
     """Show traces as trees, with offsets and durations."""
@@ -192,7 +178,7 @@ def show(*, trace_ids: Sequence[str], store: Path, output: str) -> None:
 
 @main.command(context_settings=CONTEXT_SETTINGS)
 @_ids
-@_store_option
+@store_option
 @click.option(
     "--hops",
     required=True,
@@ -230,7 +216,7 @@ def verify(
 
 
 @main.command(context_settings=CONTEXT_SETTINGS)
-@_store_option
+@store_option
 @click.option("--since", type=click.FloatRange(0), help="Only spans of the last so many seconds.")
 @_output_option
 def topology(*, store: Path, since: float | None, output: str) -> None:
@@ -242,7 +228,7 @@ def topology(*, store: Path, since: float | None, output: str) -> None:
 
 @main.command(context_settings=CONTEXT_SETTINGS)
 @click.argument("trace_ids", metavar="[TRACE_ID]...", nargs=-1, callback=_trace_id)
-@_store_option
+@store_option
 @_limit_option
 @click.option(
     "--endpoint",
