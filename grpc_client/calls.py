@@ -87,51 +87,58 @@ async def run(
         if plan.spans_to is not None:
             sender = await stack.enter_async_context(spans.sending(plan.spans_to, on_problem))
 
+        caller = _Caller(channel, plan, on_answer, sender)
+
         async def work() -> None:
             for number, talk in jobs:  # shared: each worker takes the next
-                on_outcome(await _call(channel, plan, number, talk, on_answer, sender))
+                on_outcome(await caller.call(number, talk))
 
         async with asyncio.TaskGroup() as workers:
             for _ in range(min(plan.concurrency, plan.repeat * len(plan.talks))):
                 workers.create_task(work())
 
 
-async def _call(
-    channel: grpc.aio.Channel,
-    plan: Plan,
-    number: int,
-    talk: Talk,
-    on_answer: OnAnswer,
-    sender: spans.Sender | None,
-) -> Outcome:
-    context, metadata = _beginning(plan)
-    method = getattr(LandingServiceStub(channel), talk.pattern.rpc)
-    answers: list[TalkResponse] = []
-    start_ns, started = time.time_ns(), time.monotonic()
-    call = method(
-        _messages(talk) if talk.pattern.streams_requests else _message(talk, talk.messages[0]),
-        metadata=metadata,
-        timeout=plan.timeout,
-        wait_for_ready=plan.wait_for_ready or None,
-    )
-    watch = EndingWatch(call)
-    try:
-        async for answer in _answers(call, talk.pattern):
-            answers.append(answer)
-            on_answer(number, talk, answer)
-    except grpc.aio.AioRpcError:
-        pass  # the status is read below, where success has its own
-    finally:
-        call.cancel()  # no effect on a call that is over
-    end = await watch.ending()
-    seconds = time.monotonic() - started
-    if sender is not None and context is not None:
-        end_ns = start_ns + int(seconds * 1e9)
-        sender.add(spans.CallSpan(context, talk.pattern.rpc, start_ns, end_ns, end.code, end.details))
-    way, unreadable = _report(end.trailing)
-    verdict = judge(way, metadata, unreadable)
-    sent = context.trace_id if context else None
-    return Outcome(number, talk, tuple(answers), end.code, end.details, way, verdict, seconds, sent)
+@dataclass(frozen=True)
+class _Caller:
+    """What every call of a run needs."""
+
+    channel: grpc.aio.Channel
+    plan: Plan
+    on_answer: OnAnswer
+    sender: spans.Sender | None
+
+    async def call(self, number: int, talk: Talk) -> Outcome:
+        """Makes one."""
+        context, metadata = _beginning(self.plan)
+        method = getattr(LandingServiceStub(self.channel), talk.pattern.rpc)
+        answers: list[TalkResponse] = []
+        start_ns, started = time.time_ns(), time.monotonic()
+        call = method(
+            _messages(talk) if talk.pattern.streams_requests else _message(talk, talk.messages[0]),
+            metadata=metadata,
+            timeout=self.plan.timeout,
+            wait_for_ready=self.plan.wait_for_ready or None,
+        )
+        watch = EndingWatch(call)
+        try:
+            async for answer in _answers(call, talk.pattern):
+                answers.append(answer)
+                self.on_answer(number, talk, answer)
+        except grpc.aio.AioRpcError:
+            pass  # the status is read below, where success has its own
+        finally:
+            call.cancel()  # no effect on a call that is over
+        end = await watch.ending()
+        seconds = time.monotonic() - started
+        if self.sender is not None and context is not None:
+            end_ns = start_ns + int(seconds * 1e9)
+            self.sender.add(
+                spans.CallSpan(context, talk.pattern.rpc, start_ns, end_ns, end.code, end.details)
+            )
+        way, unreadable = _report(end.trailing)
+        verdict = judge(way, metadata, unreadable)
+        sent = context.trace_id if context else None
+        return Outcome(number, talk, tuple(answers), end.code, end.details, way, verdict, seconds, sent)
 
 
 def _beginning(plan: Plan) -> tuple[TraceContext | None, Metadata]:

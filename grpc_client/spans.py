@@ -1,6 +1,7 @@
 """The client's own spans, one for each call that it began a trace with: where the tree of a call is rooted.
 
-They go to a collector in OTLP over gRPC, behind the calls' back: a collector that is away costs a call nothing.
+They go to a collector in OTLP over gRPC, behind the calls' back: a collector that
+is away costs a call nothing.
 """
 
 import asyncio

@@ -21,6 +21,7 @@ from landing.text import shown
 from local_mesh import logs as logs_
 from local_mesh import show
 from local_mesh.check import Calls, Headers, check
+from local_mesh.files import file_errors
 from local_mesh.mesh import Mesh, RunningMesh, config_path, installed_envoy, log_path, running, sidecar_name
 from local_mesh.process import POLL_SECONDS, Program, installed, leave_on_signals, tail
 from local_mesh.state import Place
@@ -119,7 +120,7 @@ _chain_options = _options(
         multiple=True,
         callback=_faults,
         metavar="HOP=FAULT",
-        help="Let the sidecar of a hop delay or fail calls: svc3=delay:200ms@50%, svc3=abort:14@10%; repeatable.",
+        help="Let the sidecar of a hop delay or fail calls: svc3=delay:200ms@50%, svc3=abort:14@10%.",
     ),
     click.option(
         "--mtls/--no-mtls", default=None, show_default="mtls", help="Mutual TLS between the sidecars."
@@ -198,12 +199,10 @@ def _watched(live: RunningMesh) -> Program:
 
 def _detached(place: Place, topology: Topology, store: Path, envoy: Path | None) -> Mesh:
     """Starts a mesh with a watcher of its own, and waits until it is ready."""
-    place.prepare()
+    place.check_free()
     command = [installed("hello-grpc-mesh"), "up", "--name", place.name, "--run-dir", str(place.base)]
     command += ["--store", str(store), *_as_options(topology), *(["--envoy", str(envoy)] if envoy else [])]
-    if place.watcher() is None:  # else the new one will say so; what the other one says stays
-        place.output.unlink(missing_ok=True)
-    with place.output.open("ab") as output:
+    with file_errors(), place.output.open("wb") as output:
         watcher = subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True
         )
@@ -240,7 +239,7 @@ def _changed(
     tracer: Tracer | None,
 ) -> Topology:
     """A topology with what was asked for, and otherwise as it is."""
-    asked = {
+    asked: dict[str, Any] = {
         "hops": hop_names(hops) if hops is not None else None,
         "drop_at": drop_at,
         "faults": faults or None,
@@ -338,7 +337,7 @@ def _one_of(names: Sequence[str], *spellings: str) -> str:
     "--headers",
     type=click.Choice(get_args(Headers)),
     show_default="w3c, or those of the mesh that runs",
-    help="By which headers sidecars continue the trace that the client begins; both: first one, then the other.",
+    help="By which headers sidecars continue the trace that the client begins; both: one after the other.",
 )
 @click.option("--repeat", type=click.IntRange(1, 100_000), default=1, help="How often to call each pattern.")
 @click.option("--concurrency", type=click.IntRange(1, 1000), default=1, help="How many calls at once.")

@@ -31,8 +31,8 @@ GATEWAY_IDENTITY = f"spiffe://{TRUST_DOMAIN}/ns/{GATEWAY_NAMESPACE}/sa/{GATEWAY}
 
 _TYPES = "type.googleapis.com/envoy"
 
-# Envoy's own defaults bound what one connection and one cluster take, to protect what stands behind them. Here
-# a thousand streams at once are a test, not an attack.
+# Envoy's own defaults bound what one connection and one cluster take, to protect what stands behind them.
+# Here a thousand streams at once are a test, not an attack.
 _HTTP2 = {"max_concurrent_streams": 2**31 - 1}
 _NO_BREAKER = {"max_connections": 2**32 - 1, "max_pending_requests": 2**32 - 1, "max_requests": 2**32 - 1}
 
@@ -201,8 +201,8 @@ def _listener(topology: Topology, listener: _Listener) -> Config:
         "name": listener.name,
         "traffic_direction": listener.direction,
         "address": listener.address,
-        # Inside, ports are reserved for us, and shared with who holds them. At the edge the port is what somebody
-        # asked for, and a second gateway on it must fail, not get a part of the calls.
+        # Inside, ports are reserved for us, and shared with who holds them. At the edge the port is what
+        # somebody asked for, and a second gateway on it must fail, not get a part of the calls.
         "enable_reuse_port": not listener.edge,
         "filter_chains": [chain],
     }

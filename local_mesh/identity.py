@@ -7,7 +7,7 @@ _STARTTIME = 19  # of the fields behind the name, from 0: see proc_pid_stat(5)
 
 
 def born(pid: int) -> str | None:
-    """When the process with this number was started, in whatever form the system has it; None: there is none."""
+    """When the process with this number was started, in the form that the system has; None: there is none."""
     if not Path("/proc/self/stat").exists():
         return _asked(pid)
     try:

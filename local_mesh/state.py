@@ -1,7 +1,7 @@
 """The meshes of this user that run: each in a folder of its own, found by its name.
 
-Beside the folder lies a lock, held for as long as the command runs that watches over the mesh. So nobody has to
-guess whether a process id that was written down is still that of a mesh.
+Beside the folder lies a lock, held for as long as the command runs that watches over the mesh. So nobody has
+to guess whether a process id that was written down is still that of a mesh.
 """
 
 import fcntl
@@ -71,7 +71,7 @@ class Place:
 
     @contextmanager
     def taken(self) -> Iterator[None]:
-        """This place, for a mesh that runs for as long as the context; its folder is new, and goes at the end.
+        """This place, for a mesh that runs as long as the context; its folder is new, and goes at the end.
 
         Raises:
             MachineError: a mesh of this name runs, or the folder cannot be made.
@@ -81,9 +81,7 @@ class Place:
             descriptor = os.open(self._lock, os.O_RDWR | os.O_CREAT, 0o600)
         with os.fdopen(descriptor, "r+") as lock:
             if not _acquired(lock.fileno(), _LOCK_SECONDS):
-                raise MachineError(
-                    f"a mesh named {self.name} runs already: end it with hello-grpc-mesh down, or use --name"
-                )
+                raise self._taken()
             try:
                 with file_errors():
                     self.clear()
@@ -94,6 +92,21 @@ class Place:
             finally:
                 os.ftruncate(descriptor, 0)
                 self.clear()
+
+    def check_free(self) -> None:
+        """Looks whether a mesh could take this place now.
+
+        Raises:
+            MachineError: as `taken`.
+        """
+        self.prepare()
+        if self.watcher() is not None:
+            raise self._taken()
+
+    def _taken(self) -> MachineError:
+        return MachineError(
+            f"a mesh named {self.name} runs already: end it with hello-grpc-mesh down, or use --name"
+        )
 
     def write(self, mesh: Mesh) -> None:
         """Says that the mesh is ready, and what it is."""

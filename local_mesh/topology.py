@@ -94,11 +94,6 @@ def full_name(name: str) -> str:
     return name if name.startswith(_PREFIX) else f"{_PREFIX}{name}"
 
 
-def short_name(name: str) -> str:
-    """The other way round."""
-    return name.removeprefix(_PREFIX)
-
-
 def service(hop: str) -> str:
     """A hop as spans name it."""
     return f"{hop}.{NAMESPACE}"

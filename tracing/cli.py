@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from landing.command import CONTEXT_SETTINGS, quiet_grpc, user_errors
+from landing.extras import extra
 from tracing import report
 from tracing.expect import chain
 from tracing.options import store_option
@@ -122,7 +123,8 @@ def collect(*, store: Path, host: str, grpc_port: int, http_port: int, max_spans
     with user_errors():
         logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s", level=logging.INFO)
         quiet_grpc()
-        from tracing.collector import CollectorConfig  # imports grpc, which must come after quiet_grpc
+        with extra("mesh"):
+            from tracing.collector import CollectorConfig  # imports grpc, which must come after quiet_grpc
 
         asyncio.run(_collect(CollectorConfig(store, host, grpc_port, http_port, max_spans=max_spans)))
 
@@ -260,8 +262,9 @@ def export(*, trace_ids: Sequence[str], store: Path, limit: int, **options: Any)
     """Send traces, those named or the latest, to another endpoint: a Jaeger, a cloud's tracing service."""
     with user_errors():
         quiet_grpc()
-        from tracing.export import ExportConfig  # imports grpc, which must come after quiet_grpc
-        from tracing.export import export as exported
+        with extra("mesh"):
+            from tracing.export import ExportConfig  # imports grpc, which must come after quiet_grpc
+            from tracing.export import export as exported
 
         config = ExportConfig(**options)
         with reading(store) as stored:
