@@ -1,11 +1,9 @@
 """Real meshes on free ports, one for all tests of a module that want the same."""
 
-import asyncio
-import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -20,7 +18,7 @@ BIN = Path(sys.executable).parent
 
 @pytest.fixture(scope="module")
 def mesh_of(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., RunningMesh]]:
-    """A running mesh of so many hops: mesh_of(3, tracer="b3"). The one before, if it was another, is ended."""
+    """A running mesh of so many hops: mesh_of(3, tracer="b3"). Another one that ran before is ended."""
     with ExitStack() as stack:
         kept: dict[Topology, RunningMesh] = {}
 
