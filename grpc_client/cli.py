@@ -175,15 +175,19 @@ def _add_command(name: str, patterns: tuple[Pattern, ...], help_text: str) -> No
             plan = _plan(patterns, **options)
             quiet_grpc()
             from grpc_client.console import show  # imports grpc, which must come after quiet_grpc
-            from grpc_client.expectation import Expectation
             from grpc_client.spans import parse_endpoint
 
             if plan.spans_to is not None:
                 parse_endpoint(plan.spans_to)
-            expectation = None
-            if options["expect_hops"] is not None:
-                expectation = Expectation(options["expect_hops"], options["expect_sidecars"])
-            sys.exit(show(plan, expectation, as_json=options["output"] == "json", record=options["record"]))
+            sys.exit(
+                show(
+                    plan,
+                    as_json=options["output"] == "json",
+                    expected_hops=options["expect_hops"],
+                    expect_sidecars=options["expect_sidecars"],
+                    record=options["record"],
+                )
+            )
 
     command: Any = callback
     for option in reversed(_OPTIONS):

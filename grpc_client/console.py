@@ -7,13 +7,14 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import click
 
 from grpc_client import render
 from grpc_client.calls import Outcome, run
-from grpc_client.expectation import Expectation, mismatches
+from grpc_client.expectation import mismatches
 from grpc_client.plan import Plan, Talk
 from grpc_client.tally import Tally
 from landing.errors import MachineError
@@ -30,14 +31,20 @@ _TOLD_FAILURES = 10
 
 
 def show(
-    plan: Plan, expected: Expectation | None = None, *, as_json: bool = False, record: Path | None = None
+    plan: Plan,
+    *,
+    as_json: bool,
+    expected_hops: Sequence[str] | None,
+    expect_sidecars: bool = False,
+    record: Path | None = None,
 ) -> int:
     """Makes the calls of a plan and prints what comes of them.
 
     Args:
         plan: what to do.
-        expected: how each call must go; None: as it likes.
         as_json: JSON lines instead of text.
+        expected_hops: the names of the hops that each call must take; None: whichever it takes.
+        expect_sidecars: whether a sidecar must stand before each of them.
         record: a file that takes a JSON line for each call.
 
     Returns:
@@ -47,9 +54,10 @@ def show(
         MachineError: certificates that cannot be read, a record that cannot be written.
     """
     kind = _JsonConsole if as_json else _CountingConsole if plan.repeat > 1 else _TextConsole
+    judge = partial(_judged, expected_hops=expected_hops, sidecars=expect_sidecars)
     started = time.monotonic()
     with _progress(plan, wanted=kind is _CountingConsole) as on_progress, _recording(record) as on_line:
-        console = kind(expected, on_progress, on_line)
+        console = kind(judge, on_progress, on_line)
         try:
             asyncio.run(run(plan, console.on_answer, console.on_outcome, console.on_problem))
         except KeyboardInterrupt:
@@ -70,6 +78,10 @@ def _progress(plan: Plan, *, wanted: bool) -> Iterator[Callable[[], None]]:
         yield lambda: bar.update(1)
 
 
+def _judged(outcome: Outcome, *, expected_hops: Sequence[str] | None, sidecars: bool) -> Sequence[str]:
+    return [] if expected_hops is None else mismatches(outcome, expected_hops, sidecars=sidecars)
+
+
 @contextmanager
 def _recording(path: Path | None) -> Iterator[Callable[[str], None]]:
     """Something to call with each line of the record."""
@@ -88,10 +100,13 @@ class _Console(ABC):
     """What both ways of output share: holding outcomes against what was expected, and counting them."""
 
     def __init__(
-        self, expected: Expectation | None, on_progress: Callable[[], None], on_line: Callable[[str], None]
+        self,
+        judge: Callable[[Outcome], Sequence[str]],
+        on_progress: Callable[[], None],
+        on_line: Callable[[str], None],
     ) -> None:
         self.exit_code = 0
-        self._expected = expected
+        self._judge = judge
         self._on_progress = on_progress
         self._on_line = on_line
         self._tallies: dict[Talk, Tally] = {}
@@ -102,7 +117,7 @@ class _Console(ABC):
 
     def on_outcome(self, outcome: Outcome) -> None:
         """Counts a call that has ended and shows how."""
-        found = [] if self._expected is None else mismatches(outcome, self._expected)
+        found = self._judge(outcome)
         self._on_line(render.outcome_json(outcome, found))
         self._tallies.setdefault(outcome.talk, Tally()).add(outcome)
         self.exit_code = self.exit_code or _exit_code(outcome, found)

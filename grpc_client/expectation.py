@@ -1,7 +1,6 @@
 """Holds an outcome against what was expected of it."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from grpc_client.calls import Outcome
 from grpc_client.verdict import Kind
@@ -9,31 +8,23 @@ from landing.pb.landing_pb2 import OK
 from landing.text import shown
 from landing.wire import STATUS_ANSWERED
 
-
-@dataclass(frozen=True)
-class Expectation:
-    """How each call should go: answered rightly, and on one trace."""
-
-    hops: Sequence[str]
-    """By exactly these hops, in this order."""
-    sidecars: bool = False
-    """Whether a sidecar should stand before each."""
-
-    @property
-    def verdicts(self) -> tuple[Kind, ...]:
-        """Those that satisfy it."""
-        return (Kind.CONNECTED,) if self.sidecars else (Kind.CONNECTED, Kind.NO_SIDECAR)
+_CONTINUOUS = (Kind.CONNECTED, Kind.NO_SIDECAR)
 
 
-def mismatches(outcome: Outcome, expected: Expectation) -> list[str]:
-    """What is wrong with a call. Each is one line; none means that all is well."""
+def mismatches(outcome: Outcome, expected_hops: Sequence[str], *, sidecars: bool = False) -> list[str]:
+    """What is wrong with a call that should have taken exactly `expected_hops`, in this order, on one trace,
+    and, with `sidecars`, a sidecar before each.
+
+    Each is one line; none means that all is well.
+    """
     if not outcome.ok:
         return [f"ended {outcome.code.name}: {shown(outcome.details, 200)}"]
     found = []
     taken = [hop.name for hop in outcome.hops]
-    if taken != list(expected.hops):
-        found.append(f"went {_way(taken)}, expected {_way(expected.hops)}")
-    if outcome.verdict.kind not in expected.verdicts or outcome.verdict.trace_id is None:
+    if taken != list(expected_hops):
+        found.append(f"went {_way(taken)}, expected {_way(expected_hops)}")
+    wanted = (Kind.CONNECTED,) if sidecars else _CONTINUOUS
+    if outcome.verdict.kind not in wanted or outcome.verdict.trace_id is None:
         found.append(outcome.verdict.text)
     return found + _wrong_answers(outcome)
 
