@@ -23,7 +23,7 @@ def mismatches(outcome: Outcome, expected_hops: Sequence[str]) -> list[str]:
     if taken != list(expected_hops):
         found.append(f"went {_way(taken)}, expected {_way(expected_hops)}")
     if outcome.verdict.kind not in _CONTINUOUS or outcome.verdict.trace_id is None:
-        found.append(outcome.verdict.text)
+        found.append(shown(outcome.verdict.text, 300))
     return found + _wrong_answers(outcome)
 
 

@@ -1,6 +1,5 @@
 """Values → text for people, or JSON lines for programs. Prints nothing."""
 
-import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -9,7 +8,7 @@ from grpc_client.plan import Talk
 from grpc_client.tally import Tally
 from landing.hops import Hop, Role
 from landing.pb.landing_pb2 import OK, ResultType, TalkResponse, TalkResult
-from landing.text import shown
+from landing.text import json_line, shown
 
 
 def answer_text(answer: TalkResponse) -> str:
@@ -107,7 +106,7 @@ def tally_json(talk: Talk, tally: Tally, seconds: float) -> str:
 
 
 def _line(event: str, **values: Any) -> str:
-    return json.dumps({"event": event, **values}, ensure_ascii=False)
+    return json_line({"event": event, **values})
 
 
 def _result_text(result: TalkResult) -> str:
