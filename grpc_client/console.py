@@ -2,6 +2,7 @@
 went, as an exit code."""
 
 import asyncio
+import io
 import sys
 import time
 from abc import ABC, abstractmethod
@@ -15,6 +16,7 @@ from grpc_client.calls import Outcome, run
 from grpc_client.expectation import mismatches
 from grpc_client.plan import Plan, Talk
 from grpc_client.tally import Tally
+from landing.errors import MachineError
 from landing.pb.landing_pb2 import TalkResponse
 
 _MISMATCH_EXIT = 1
@@ -38,7 +40,8 @@ def show(plan: Plan, *, as_json: bool, expected_hops: Sequence[str] | None) -> i
         The exit code.
 
     Raises:
-        MachineError: certificates that cannot be read.
+        MachineError: certificates that cannot be read, or an output that cannot be written.
+        BrokenPipeError: whoever read the output has gone.
     """
     kind = _JsonConsole if as_json else _CountingConsole if plan.repeat > 1 else _TextConsole
     started = time.monotonic()
@@ -48,9 +51,21 @@ def show(plan: Plan, *, as_json: bool, expected_hops: Sequence[str] | None) -> i
             asyncio.run(run(plan, console.on_answer, console.on_outcome))
         except KeyboardInterrupt:
             return _INTERRUPTED_EXIT
+        except ExceptionGroup as group:  # of the tasks that call: what fails in them is to print
+            raise _output_error(group.exceptions[0]) from None
     if plan.repeat > 1:
-        console.summarize(time.monotonic() - started)
+        try:
+            console.summarize(time.monotonic() - started)
+        except OSError as error:
+            raise _output_error(error) from None
     return console.exit_code
+
+
+def _output_error(error: Exception) -> Exception:
+    if isinstance(error, OSError) and not isinstance(error, BrokenPipeError):
+        sys.stdout = io.StringIO()  # or Python tries once more at its end, and says so
+        return MachineError(f"cannot write the output: {error.strerror}")
+    return error  # click ends quietly on a broken pipe
 
 
 @contextmanager
