@@ -68,20 +68,24 @@ class Client:
 StartClient = Callable[..., Awaitable[Client]]
 
 
+def _environment(env: dict[str, str] | None) -> dict[str, str]:
+    ours = ("GRPC_", "CERT_BASE_PATH", "PYTHON")
+    clean = {key: value for key, value in os.environ.items() if not key.startswith(ours)}
+    return clean | {"PYTHONUTF8": "1"} | (env or {})
+
+
 @pytest.fixture
 async def start_client() -> AsyncIterator[StartClient]:
     """Starts `python -m grpc_client` with these arguments; `env` adds variables."""
     clients: list[Client] = []
 
     async def start(*arguments: str | bytes, env: dict[str, str] | None = None) -> Client:
-        ours = ("GRPC_", "CERT_BASE_PATH", "PYTHON")
-        clean = {key: value for key, value in os.environ.items() if not key.startswith(ours)}
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "grpc_client", *arguments),
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
-            env=clean | {"PYTHONUTF8": "1"} | (env or {}),
+            env=_environment(env),
         )
         clients.append(Client(process))
         return clients[-1]
@@ -99,5 +103,22 @@ def run_client(start_client: StartClient) -> Callable[..., Awaitable[Ended]]:
 
     async def run(*arguments: str | bytes, env: dict[str, str] | None = None) -> Ended:
         return await (await start_client(*arguments, env=env)).ended()
+
+    return run
+
+
+@pytest.fixture
+def run_shell() -> Callable[..., Awaitable[Ended]]:
+    """Runs a line of shell in which "$@" is the client with these arguments."""
+
+    async def run(line: str, *arguments: str) -> Ended:
+        process = await asyncio.create_subprocess_exec(
+            *("sh", "-c", line, "sh", sys.executable, "-m", "grpc_client", *arguments),
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+            env=_environment(None),
+        )
+        return await Client(process).ended()
 
     return run

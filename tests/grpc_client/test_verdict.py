@@ -28,10 +28,11 @@ def _contexts(seen: str, *, sampled: bool) -> dict[str, TraceContext]:
 
 def _way(*seen: str, sampled: bool = True, last: Role = Role.LAST) -> list[Hop]:
     roles = [Role.RELAY] * (len(seen) - 1) + [last]
-    return [
-        Hop(f"svc{number}", role, **_contexts(what, sampled=sampled))
-        for number, (role, what) in enumerate(zip(roles, seen, strict=True), start=1)
-    ]
+    hops = []
+    for number, (role, what) in enumerate(zip(roles, seen, strict=True), start=1):
+        contexts = _contexts(what, sampled=sampled)
+        hops.append(Hop(f"svc{number}", role, contexts.get("w3c"), contexts.get("b3")))
+    return hops
 
 
 def _sent(what: str, *, sampled: bool = True) -> list[tuple[str, str]]:
