@@ -30,12 +30,13 @@ def hop_table(hops: Sequence[Hop]) -> str:
     rows = [("hop", "trace id", "parent span", "sampled")]
     for hop in hops:
         name = shown(hop.name)
-        contexts = [context for context in (hop.w3c, hop.b3) if context]
-        for context in contexts:
-            sampled = "" if context.sampled is None else "yes" if context.sampled else "no"
-            rows.append((name, shown(context.trace_id), shown(context.span_id), sampled or "(B3)"))
+        if hop.w3c:
+            sampled = {True: "yes", False: "no", None: "-"}[hop.w3c.sampled]
+            rows.append((name, shown(hop.w3c.trace_id), shown(hop.w3c.span_id), sampled))
             name = ""
-        if not contexts:
+        if hop.b3:
+            rows.append((name, shown(hop.b3.trace_id), shown(hop.b3.span_id), "(B3)"))
+        if not (hop.w3c or hop.b3):
             rows.append((name, "-", "-", "-"))
     widths = [max(len(row[column]) for row in rows) for column in range(4)]
     return "\n".join(

@@ -29,14 +29,16 @@ def test_the_way_is_an_aligned_table() -> None:
     hops = (
         Hop("grpc-server-svc1", Role.RELAY, W3C, B3),
         Hop("svc2", Role.RELAY, TraceContext(TRACE, SPAN, sampled=False)),
-        Hop("svc3", Role.LAST),
+        Hop("svc3", Role.LAST, TraceContext(TRACE, SPAN)),
+        Hop("svc4", Role.LAST),
     )
     assert render.hop_table(hops).splitlines() == [
         "hop               trace id                          parent span       sampled",
         "grpc-server-svc1  0af7651916cd43dd8448eb211c80319c  b7ad6b7169203331  yes",
         "                  463ac35c9f6413ad48485a3953bb6124  0020000000000001  (B3)",
         "svc2              0af7651916cd43dd8448eb211c80319c  b7ad6b7169203331  no",
-        "svc3              -                                 -                 -",
+        "svc3              0af7651916cd43dd8448eb211c80319c  b7ad6b7169203331  -",
+        "svc4              -                                 -                 -",
     ]
 
 
