@@ -3,6 +3,8 @@
 import asyncio
 import base64
 import json
+import os
+import pty
 import re
 import signal
 from pathlib import Path
@@ -151,6 +153,19 @@ async def test_many_calls_as_json_end_with_a_summary_of_each_pattern(
     summaries = _events(ended.out, "summary")
     assert {summary["rpc"]: summary["calls"] for summary in summaries} == dict.fromkeys(RPCS, 3)
     assert {summary["errors"] for summary in summaries} == {0}
+
+
+async def test_a_terminal_sees_how_far_many_calls_are(start_chain: Any, run_shell: Any) -> None:
+    chain = await start_chain(1)
+    arguments = ("talk", "--server", chain.target, "--repeat", "5")
+    leader, follower = pty.openpty()
+    try:
+        ended = await run_shell(f'"$@" 2>{os.ttyname(follower)}', *arguments)
+        assert ended.out.startswith("Talk: 5 calls, 0 errors")
+        assert b"5/5" in os.read(leader, 65536)
+    finally:
+        os.close(leader)
+        os.close(follower)
 
 
 async def test_calls_are_made_as_many_at_once_as_asked_for(start_peer: Any, run_client: Any) -> None:
