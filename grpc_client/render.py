@@ -17,10 +17,10 @@ def answer_text(answer: TalkResponse) -> str:
 
 
 def verdict(outcome: Outcome) -> str:
-    """What became of the trace, in a line, and below it the trace id to look up."""
-    text = f"{shown(outcome.verdict.text, 300)} ({outcome.seconds * 1000:.1f} ms)"
-    trace_id = outcome.verdict.trace_id
-    return f"{text}\ntrace id: {shown(trace_id)}" if trace_id else text
+    """What became of the trace, in a line, and below it the trace id to look up and how long it took."""
+    verdict = outcome.verdict
+    trace_id = f"trace id: {shown(verdict.trace_id)} " if verdict.trace_id else ""
+    return f"{shown(verdict.text, 300)}\n{trace_id}({outcome.seconds * 1000:.1f} ms)"
 
 
 def hop_table(hops: Sequence[Hop]) -> str:

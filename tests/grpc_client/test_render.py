@@ -67,9 +67,9 @@ def test_the_longest_line_of_an_answer_fits_a_terminal_of_80_columns() -> None:
 
 
 def test_the_verdict_comes_with_its_time_and_the_trace_to_look_up(make_outcome: Make) -> None:
-    assert render.verdict(make_outcome()) == f"connected: one trace (1.5 ms)\ntrace id: {TRACE}"
+    assert render.verdict(make_outcome()) == f"connected: one trace\ntrace id: {TRACE} (1.5 ms)"
     silent = make_outcome(verdict=Verdict(Kind.NO_REPORT, "no report: none"))
-    assert render.verdict(silent) == "no report: none (1.5 ms)"
+    assert render.verdict(silent) == "no report: none\n(1.5 ms)"
 
 
 @pytest.mark.parametrize(

@@ -99,23 +99,19 @@ def test_the_trace_to_look_up_is_that_of_the_family_that_the_mesh_speaks(
 @pytest.mark.parametrize(
     ("sent", "seen", "hop", "saw"),
     [
-        pytest.param(CLIENT, ("w1.1", "w2.2", "w2.3"), "svc1", "another trace", id="W3C, the first hop"),
-        pytest.param(CLIENT, ("w1.1", "w1.2", "w2.3"), "svc2", "another trace", id="W3C, a middle hop"),
-        pytest.param(CLIENT, ("w1.1", "w2.2", "w3.3"), "svc1", "another trace", id="W3C, every hop"),
-        pytest.param(CLIENT, ("w1.0", "-", "-"), "svc1", "no trace at all", id="no mesh"),
-        pytest.param(CLIENT, ("w1.0", "w1.0", "-"), "svc2", "no trace at all", id="no mesh, a middle hop"),
-        pytest.param(CLIENT, ("w1.1", "-", "w2.1"), "svc1", "no trace at all", id="a gap"),
+        pytest.param(CLIENT, ("w1.1", "w2.2", "w2.3"), "svc1", "another", id="W3C, the first hop"),
+        pytest.param(CLIENT, ("w1.1", "w1.2", "w2.3"), "svc2", "another", id="W3C, a middle hop"),
+        pytest.param(CLIENT, ("w1.1", "w2.2", "w3.3"), "svc1", "another", id="W3C, every hop"),
+        pytest.param(CLIENT, ("w1.0", "-", "-"), "svc1", "none", id="no mesh"),
+        pytest.param(CLIENT, ("w1.0", "w1.0", "-"), "svc2", "none", id="no mesh, a middle hop"),
+        pytest.param(CLIENT, ("w1.1", "-", "w2.1"), "svc1", "none", id="a gap"),
+        pytest.param(CLIENT, ("w1.0 b1.1", "b2.2", "b2.3"), "svc1", "none", id="Zipkin, all dropped"),
         pytest.param(
-            CLIENT, ("w1.0 b1.1", "b2.2", "b2.3"), "svc1", "no trace at all", id="Zipkin, all dropped"
+            CLIENT, ("w1.0 b1.1", "w1.0 b2.2", "w1.0 b2.3"), "svc1", "another", id="Zipkin, B3 dropped"
         ),
-        pytest.param(
-            CLIENT, ("w1.0 b1.1", "w1.0 b2.2", "w1.0 b2.3"), "svc1", "another trace", id="Zipkin, B3 dropped"
-        ),
-        pytest.param("-", ("w1.1", "w2.2"), "svc1", "another trace", id="--no-trace"),
-        pytest.param("-", ("b1.1", "b1.2", "b2.3"), "svc2", "another trace", id="--no-trace, Zipkin"),
-        pytest.param(
-            "w1.0 b2.0", ("w1.0 b2.0", "b2.0"), "svc1", "no trace at all", id="no mesh, B3 alone forwarded"
-        ),
+        pytest.param("-", ("w1.1", "w2.2"), "svc1", "another", id="--no-trace"),
+        pytest.param("-", ("b1.1", "b1.2", "b2.3"), "svc2", "another", id="--no-trace, Zipkin"),
+        pytest.param("w1.0 b2.0", ("w1.0 b2.0", "b2.0"), "svc1", "none", id="no mesh, B3 alone forwarded"),
     ],
 )
 def test_a_hop_that_forgets_the_headers_is_where_it_broke(
@@ -124,26 +120,24 @@ def test_a_hop_that_forgets_the_headers_is_where_it_broke(
     verdict = _judge(sent, *seen)
     assert (verdict.kind, verdict.hop) == (Kind.BROKEN, hop)
     after = f"svc{int(hop[-1]) + 1}"
-    assert verdict.text == f"broken at {hop}: it did not forward the trace headers, {after} saw {saw}"
+    assert verdict.text == f"broken at {hop}: headers not forwarded, {after} saw {saw}"
 
 
 def test_a_trace_that_broke_is_looked_up_where_it_was_whole() -> None:
     assert _judge(CLIENT, "w1.1", "w2.2").trace_id == _trace("1")
 
 
-@pytest.mark.parametrize(
-    ("seen", "saw"), [(("w2.1", "w2.2"), "another trace"), (("-", "-"), "no trace at all")]
-)
+@pytest.mark.parametrize(("seen", "saw"), [(("w2.1", "w2.2"), "another"), (("-", "-"), "none")])
 def test_a_trace_may_break_before_the_first_hop(seen: tuple[str, ...], saw: str) -> None:
     verdict = _judge(CLIENT, *seen)
     assert (verdict.kind, verdict.hop) == (Kind.BROKEN, "svc1")
-    assert verdict.text == f"broken before svc1: it saw {saw}, not the one that the client began"
+    assert verdict.text == f"broken before svc1: the client began a trace, it saw {saw}"
 
 
 def test_a_trace_that_begins_behind_a_hop_is_broken_at_that_hop() -> None:
     verdict = _judge("-", "-", "w1.1", "w1.2")
     assert (verdict.kind, verdict.hop) == (Kind.BROKEN, "svc1")
-    assert verdict.text == "broken at svc1: it saw no trace, so that one begins only behind it"
+    assert verdict.text == "broken at svc1: it saw no trace, svc2 saw a new one"
 
 
 @pytest.mark.parametrize(
@@ -172,6 +166,18 @@ def test_no_trace_anywhere_means_that_nobody_made_one() -> None:
     assert verdict.text == "no trace: the client sent no trace headers, and no sidecar made any"
 
 
+def test_a_gateway_may_sample_what_the_client_would_not() -> None:
+    assert judge(_way("w1.1", "w1.2"), _sent(CLIENT, sampled=False)).kind is Kind.CONNECTED
+
+
+def test_a_b3_trace_id_of_64_bits_is_the_one_of_128_that_begins_with_zeros() -> None:
+    ids = ("463ac35c9f6413ad", "463ac35c9f6413ad".rjust(32, "0"))
+    hops = [
+        Hop("svc", Role.LAST, b3=TraceContext(trace_id, f"{n:016x}")) for n, trace_id in enumerate(ids, 1)
+    ]
+    assert judge(hops, ()).kind is Kind.CONNECTED
+
+
 def test_a_trace_that_is_not_sampled_says_from_where_on() -> None:
     hops = _way("w1.1", "w1.2", "w1.3")
     hops[1:] = _way("w1.1", "w1.2", "w1.3", sampled=False)[1:]
@@ -182,7 +188,7 @@ def test_a_trace_that_is_not_sampled_says_from_where_on() -> None:
 
 def test_a_client_may_itself_ask_for_no_sampling() -> None:
     verdict = judge(_way("w1.1", sampled=False), _sent(CLIENT, sampled=False))
-    assert (verdict.kind, verdict.hop) == (Kind.NOT_SAMPLED, "the client")
+    assert (verdict.kind, verdict.hop) == (Kind.NOT_SAMPLED, "svc1")
 
 
 def test_a_break_weighs_more_than_sampling() -> None:
