@@ -1,7 +1,6 @@
 """Options → Plan → show."""
 
 import base64
-import binascii
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +13,7 @@ from landing.address import target
 from landing.command import (
     CONTEXT_SETTINGS,
     DEFAULT_PORT,
+    Seconds,
     certificates,
     quiet_grpc,
     tls_options,
@@ -21,6 +21,7 @@ from landing.command import (
 )
 from landing.errors import UsageError
 from landing.headers import check_header
+from landing.text import shown
 
 DEFAULT_TIMEOUT = 10.0
 
@@ -34,9 +35,9 @@ def main() -> None:
     Exit codes: 0 all went well; 1 a call was not as --expect-hops wants it; 2 wrong usage;
     3 the machine does not allow it; 64 + the gRPC code of the first call that failed; 130 Ctrl-C.
     """
-    for stream in (sys.stdout, sys.stderr):
+    for stream in filter(None, (sys.stdout, sys.stderr)):  # either may be closed from the start
         # A terminal that knows no Japanese gets escapes instead of an error.
-        stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+        stream.reconfigure(errors="backslashreplace")
 
 
 def _header(_context: click.Context, _parameter: click.Parameter, values: tuple[str, ...]) -> Any:
@@ -47,19 +48,27 @@ def _parse_header(text: str) -> tuple[str, str | bytes]:
     key, colon, value = text.partition(":")
     key, value = key.strip().lower(), value.strip(" ")
     if not colon:
-        raise click.BadParameter(f"{text!r} has no colon: write key:value")
+        raise click.BadParameter(f'"{shown(text)}" has no colon: write key:value')
     try:
         decoded = base64.b64decode(value, validate=True) if key.endswith("-bin") else value
         check_header(key, decoded)
-    except (UsageError, binascii.Error) as error:
-        raise click.BadParameter(
-            str(error) if isinstance(error, UsageError) else f"{key}: {error}"
-        ) from error
+    except UsageError as error:
+        raise click.BadParameter(str(error)) from error
+    except ValueError as error:
+        raise click.BadParameter(f"the value of {shown(key)} is no base64: {error}") from error
     return key, decoded
 
 
 def _endpoint(_context: click.Context, _parameter: click.Parameter, value: str | None) -> str | None:
     return value or None  # an empty variable is none
+
+
+def _text(_context: click.Context, _parameter: click.Parameter, value: str | None) -> Any:
+    try:
+        (value or "").encode()
+    except UnicodeEncodeError as error:  # an argument need not be UTF-8, a string of protobuf must
+        raise click.BadParameter(f'"{shown(str(value))}" is not UTF-8') from error
+    return value
 
 
 def _names(_context: click.Context, _parameter: click.Parameter, value: str | None) -> Any:
@@ -84,8 +93,17 @@ _OPTIONS: tuple[Callable[[Any], Any], ...] = (
         help="The port, where --server names none.",
     ),
     tls_options,
-    click.option("--data", help="Language indexes, comma-separated; streams send one in each message."),
-    click.option("--meta", default="PYTHON", help="The language that the client says it is written in."),
+    click.option(
+        "--data",
+        callback=_text,
+        help="Language indexes, comma-separated; streams send one in each message.",
+    ),
+    click.option(
+        "--meta",
+        callback=_text,
+        default="PYTHON",
+        help="The language that the client says it is written in.",
+    ),
     click.option(
         "--count",
         type=click.IntRange(1, 1_000_000),
@@ -93,7 +111,7 @@ _OPTIONS: tuple[Callable[[Any], Any], ...] = (
     ),
     click.option(
         "--interval",
-        type=click.FloatRange(0, 3600),
+        type=Seconds(0, 3600),
         default=0.0,
         help="Seconds between the messages that a stream sends.",
     ),
@@ -107,7 +125,7 @@ _OPTIONS: tuple[Callable[[Any], Any], ...] = (
     ),
     click.option(
         "--timeout",
-        type=click.FloatRange(0, 86400),
+        type=Seconds(0, 86400),
         show_default=f"{DEFAULT_TIMEOUT:g}, and what --interval adds",
         help="Seconds that a call may take; 0: as long as it likes.",
     ),
@@ -158,7 +176,7 @@ _OPTIONS: tuple[Callable[[Any], Any], ...] = (
         default="none",
         help="How messages are compressed.",
     ),
-    click.option("--keepalive", type=click.FloatRange(10, 86400), help="Seconds between keepalive pings."),
+    click.option("--keepalive", type=Seconds(10, 86400), help="Seconds between keepalive pings."),
     click.option("--wait-for-ready", is_flag=True, help="Wait for a server that is not there yet."),
     click.option(
         "--retries",

@@ -2,6 +2,7 @@
 went, as an exit code."""
 
 import asyncio
+import io
 import sys
 import time
 from abc import ABC, abstractmethod
@@ -51,7 +52,8 @@ def show(
         The exit code.
 
     Raises:
-        MachineError: certificates that cannot be read, a record that cannot be written.
+        MachineError: certificates that cannot be read, an output or a record that cannot be written.
+        BrokenPipeError: whoever read the output has gone.
     """
     kind = _JsonConsole if as_json else _CountingConsole if plan.repeat > 1 else _TextConsole
     judge = partial(_judged, expected_hops=expected_hops, sidecars=expect_sidecars)
@@ -62,9 +64,21 @@ def show(
             asyncio.run(run(plan, console.on_answer, console.on_outcome, console.on_problem))
         except KeyboardInterrupt:
             return _INTERRUPTED_EXIT
+        except ExceptionGroup as group:  # of the tasks that call: what fails in them is to print
+            raise _output_error(group.exceptions[0]) from None
     if plan.repeat > 1:
-        console.summarize(time.monotonic() - started)
+        try:
+            console.summarize(time.monotonic() - started)
+        except OSError as error:
+            raise _output_error(error) from None
     return console.exit_code
+
+
+def _output_error(error: Exception) -> Exception:
+    if isinstance(error, OSError) and not isinstance(error, BrokenPipeError):
+        sys.stdout = io.StringIO()  # or Python tries once more at its end, and says so
+        return MachineError(f"cannot write the output: {error.strerror}")
+    return error  # click ends quietly on a broken pipe
 
 
 @contextmanager

@@ -25,7 +25,7 @@ def mismatches(outcome: Outcome, expected_hops: Sequence[str], *, sidecars: bool
         found.append(f"went {_way(taken)}, expected {_way(expected_hops)}")
     wanted = (Kind.CONNECTED,) if sidecars else _CONTINUOUS
     if outcome.verdict.kind not in wanted or outcome.verdict.trace_id is None:
-        found.append(outcome.verdict.text)
+        found.append(shown(outcome.verdict.text, 300))
     return found + _wrong_answers(outcome)
 
 

@@ -1,6 +1,5 @@
 """Values → text for people, or JSON lines for programs. Prints nothing."""
 
-import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -9,7 +8,7 @@ from grpc_client.plan import Talk
 from grpc_client.tally import Tally
 from landing.hops import Hop, Role
 from landing.pb.landing_pb2 import OK, ResultType, TalkResponse, TalkResult
-from landing.text import shown
+from landing.text import json_line, shown
 
 
 def answer_text(answer: TalkResponse) -> str:
@@ -18,10 +17,10 @@ def answer_text(answer: TalkResponse) -> str:
 
 
 def verdict(outcome: Outcome) -> str:
-    """What became of the trace, in a line, and below it the trace id to look up."""
-    text = f"{shown(outcome.verdict.text, 300)} ({outcome.seconds * 1000:.1f} ms)"
-    trace_id = outcome.verdict.trace_id
-    return f"{text}\ntrace id: {shown(trace_id)}" if trace_id else text
+    """What became of the trace, in a line, and below it the trace id to look up and how long it took."""
+    verdict = outcome.verdict
+    trace_id = f"trace id: {shown(verdict.trace_id)} " if verdict.trace_id else ""
+    return f"{shown(verdict.text, 300)}\n{trace_id}({outcome.seconds * 1000:.1f} ms)"
 
 
 def hop_table(hops: Sequence[Hop]) -> str:
@@ -31,12 +30,13 @@ def hop_table(hops: Sequence[Hop]) -> str:
     rows = [("hop", "trace id", "parent span", "sampled")]
     for hop in hops:
         name = shown(hop.name)
-        contexts = [context for context in (hop.w3c, hop.b3) if context]
-        for context in contexts:
-            sampled = "" if context.sampled is None else "yes" if context.sampled else "no"
-            rows.append((name, shown(context.trace_id), shown(context.span_id), sampled or "(B3)"))
+        if hop.w3c:
+            sampled = {True: "yes", False: "no", None: "-"}[hop.w3c.sampled]
+            rows.append((name, shown(hop.w3c.trace_id), shown(hop.w3c.span_id), sampled))
             name = ""
-        if not contexts:
+        if hop.b3:
+            rows.append((name, shown(hop.b3.trace_id), shown(hop.b3.span_id), "(B3)"))
+        if not (hop.w3c or hop.b3):
             rows.append((name, "-", "-", "-"))
     widths = [max(len(row[column]) for row in rows) for column in range(4)]
     return "\n".join(
@@ -109,7 +109,7 @@ def tally_json(talk: Talk, tally: Tally, seconds: float) -> str:
 
 
 def _line(event: str, **values: Any) -> str:
-    return json.dumps({"event": event, **values}, ensure_ascii=False)
+    return json_line({"event": event, **values})
 
 
 def _result_text(result: TalkResult) -> str:

@@ -74,7 +74,7 @@ class _Thread:
         That the client sent nothing is no break: then a trace begins at its first proxy."""
         for before, after in pairwise(self.steps):
             begins = before is self.steps[0] and before.context is None and after.context is not None
-            if not begins and _trace_id(before) != _trace_id(after):
+            if not begins and _padded(_trace_id(before)) != _padded(_trace_id(after)):
                 return before, after
         return None
 
@@ -115,19 +115,19 @@ def judge(hops: Sequence[Hop], sent: Metadata, unreadable: str = "") -> Verdict:
 def _judge_broken(thread: _Thread) -> Verdict:
     assert thread.breaks is not None  # the caller's choice
     before, after = thread.breaks
-    saw = "no trace at all" if after.context is None else "another trace"
+    saw = "none" if after.context is None else "another"
     if before is thread.steps[0]:
-        text = f"broken before {after.place}: it saw {saw}, not the one that the client began"
+        text = f"broken before {after.place}: the client began a trace, it saw {saw}"
         return Verdict(Kind.BROKEN, text, thread.trace_id, after.place)
     if before.context is None:
-        text = f"broken at {before.place}: it saw no trace, so that one begins only behind it"
+        text = f"broken at {before.place}: it saw no trace, {after.place} saw a new one"
     else:
-        text = f"broken at {before.place}: it did not forward the trace headers, {after.place} saw {saw}"
-    return Verdict(Kind.BROKEN, text, _trace_id(before), before.place)
+        text = f"broken at {before.place}: headers not forwarded, {after.place} saw {saw}"
+    return Verdict(Kind.BROKEN, text, _trace_id(before) or _trace_id(after), before.place)
 
 
 def _judge_whole(thread: _Thread, hops: Sequence[Hop]) -> Verdict:
-    unsampled = [step.place for step in thread.steps if step.context and step.context.sampled is False]
+    unsampled = [step.place for step in thread.steps[1:] if step.context and step.context.sampled is False]
     if unsampled:
         text = f"not sampled: from {unsampled[0]} on, the mesh records nothing of this trace"
         return Verdict(Kind.NOT_SAMPLED, text, thread.trace_id, unsampled[0])
@@ -144,3 +144,8 @@ def _judge_whole(thread: _Thread, hops: Sequence[Hop]) -> Verdict:
 
 def _trace_id(step: _Step) -> str | None:
     return step.context.trace_id if step.context else None
+
+
+def _padded(trace_id: str | None) -> str | None:
+    """A B3 trace id of 64 bits is the same as one of 128 bits that begins with zeros."""
+    return trace_id and trace_id.rjust(32, "0")

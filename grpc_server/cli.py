@@ -13,6 +13,7 @@ from landing.address import target
 from landing.command import (
     CONTEXT_SETTINGS,
     DEFAULT_PORT,
+    Seconds,
     certificates,
     quiet_grpc,
     tls_options,
@@ -78,7 +79,7 @@ from landing.headers import ExtraNames
     "--grace",
     envvar="GRPC_HELLO_GRACE",
     show_envvar=True,
-    type=click.FloatRange(0, 3600),
+    type=Seconds(0, 3600),
     default=ServerConfig.grace,
     help="Seconds for running calls to finish after the first SIGTERM or SIGINT.",
 )

@@ -21,6 +21,7 @@ from landing.channel import open_channel
 from landing.errors import MachineError
 from landing.headers import forwarded
 from landing.pb import landing_pb2_grpc
+from landing.text import shown
 from landing.tls import server_credentials
 from landing.trace_context import Metadata
 from landing.wire import MAX_MESSAGE_BYTES, SERVICE
@@ -145,6 +146,6 @@ def _bind(server: grpc.aio.Server, config: ServerConfig) -> int:
         return server.add_secure_port(address, server_credentials(config.certificates))
     except RuntimeError as error:
         raise MachineError(
-            f"cannot listen on {address}: the port is taken, or the address is not one of this machine;"
-            " choose another with --port or --host"
+            f"cannot listen on {shown(address, 100)}: the port is taken, or the address is not one of this"
+            " machine; choose another with --port or --host"
         ) from error

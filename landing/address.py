@@ -8,8 +8,10 @@ from landing.text import shown
 
 # https://grpc.github.io/grpc/core/md_doc_naming.html
 _PORTLESS_SCHEMES = ("unix:", "unix-abstract:", "vsock:", "xds:", "passthrough:")
-_ADDRESS_SCHEMES = ("ipv4:", "ipv6:")
+_ADDRESS_SCHEMES = {"ipv4:": 4, "ipv6:": 6}
+_DNS = re.compile(r"(?P<scheme>dns:(?:/|//[A-Za-z0-9.:\[\]_-]*/)?)(?P<endpoint>[^/]*)")
 _HOST = re.compile(r"(?!-)[A-Za-z0-9_-]{1,63}(?:\.[A-Za-z0-9_-]{1,63})*\.?")
+_IPV6 = re.compile(r"[0-9A-Fa-f:.]+(?:%[A-Za-z0-9_.-]+)?")
 _PORT = re.compile(r"[0-9]{1,5}")
 _HIGHEST_PORT = 65535
 
@@ -22,10 +24,16 @@ def target(address: str, default_port: int) -> str:
     Raises:
         UsageError: where it is none of these.
     """
-    if address.startswith("dns:"):
-        authority, slash, endpoint = address.removeprefix("dns:").rpartition("/")
-        return f"dns:{authority}{slash}{_endpoint(endpoint, default_port, address)}"
-    for scheme in (*_PORTLESS_SCHEMES, *_ADDRESS_SCHEMES):
+    if dns := _DNS.fullmatch(address):
+        return f"{dns['scheme']}{_endpoint(dns['endpoint'], default_port, address)}"
+    for scheme, version in _ADDRESS_SCHEMES.items():
+        if address.startswith(scheme):
+            listed = address.removeprefix(scheme).split(",")
+            endpoints = [_endpoint(endpoint, default_port, address) for endpoint in listed]
+            if any(_ip_version(endpoint) != version for endpoint in endpoints):
+                raise _unreadable(address)
+            return f"{scheme}{','.join(endpoints)}"
+    for scheme in _PORTLESS_SCHEMES:
         if address.startswith(scheme) and len(address) > len(scheme) and address.isprintable():
             return address
     return f"dns:///{_endpoint(address, default_port, address)}"
@@ -44,13 +52,25 @@ def _endpoint(endpoint: str, default_port: int, address: str) -> str:
         host, port = endpoint, str(default_port)
     bare = host[1:-1] if host.startswith("[") and host.endswith("]") else None
     if not (_is_ipv6(bare) if bare is not None else _HOST.fullmatch(host)):
-        raise UsageError(
-            f"cannot read the address {shown(address)!r}: use a host, host:port, or a gRPC target such as"
-            " dns:///host:port or unix:/path"
-        )
+        raise _unreadable(address)
     if not (_PORT.fullmatch(port) and 1 <= int(port) <= _HIGHEST_PORT):
         raise UsageError(f"the port in {shown(address)!r} is not a number from 1 to 65535")
     return f"{host}:{int(port)}"
+
+
+def _unreadable(address: str) -> UsageError:
+    return UsageError(
+        f"cannot read the address {shown(address)!r}: use a host, host:port, or a gRPC target such as"
+        " dns:///host:port or unix:/path"
+    )
+
+
+def _ip_version(endpoint: str) -> int | None:
+    host = endpoint.rpartition(":")[0]
+    try:
+        return ipaddress.ip_address(host.strip("[]")).version
+    except ValueError:
+        return None
 
 
 def _is_ipv6(text: str) -> bool:
@@ -58,4 +78,4 @@ def _is_ipv6(text: str) -> bool:
         ipaddress.IPv6Address(text)
     except ValueError:
         return False
-    return True
+    return _IPV6.fullmatch(text) is not None  # Python takes any text as the zone behind a %

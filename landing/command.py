@@ -1,5 +1,6 @@
 """What the command lines have in common: shared options, and errors as users see them."""
 
+import math
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -15,6 +16,17 @@ DEFAULT_PORT = 9996
 _F = TypeVar("_F", bound=Callable[..., Any])
 
 CONTEXT_SETTINGS = {"help_option_names": ["-h", "--help"], "show_default": True, "max_content_width": 100}
+
+
+class Seconds(click.FloatRange):
+    """A number of seconds between two bounds. No bound keeps `nan` out, so it is refused by name."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """From what the user wrote."""
+        seconds: float = super().convert(value, param, ctx)
+        if math.isnan(seconds):
+            self.fail(f"{value!r} is not a number of seconds.", param, ctx)
+        return seconds
 
 
 class _ShownMachineError(click.ClickException):

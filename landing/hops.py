@@ -53,7 +53,8 @@ class Hop:
         pairs = {"name": self.name, "role": str(self.role)}
         if self.w3c:
             pairs |= {"trace": self.w3c.trace_id, "parent": self.w3c.span_id}
-            pairs["sampled"] = "1" if self.w3c.sampled else "0"
+            if self.w3c.sampled is not None:
+                pairs["sampled"] = "1" if self.w3c.sampled else "0"
         if self.b3:
             pairs |= {"b3-trace": self.b3.trace_id, "b3-parent": self.b3.span_id}
         if self.request:
@@ -70,7 +71,8 @@ def seen(name: str, role: Role, metadata: Metadata) -> Hop:
 
 def encode(hop: Hop) -> str:
     """The value of `hello-hop` that says the same: `key=value` pairs, values percent-encoded."""
-    return ";".join(f"{key}={quote(value, safe='')}" for key, value in hop.pairs().items())
+    # A name from the environment need not be Unicode: what is not becomes a question mark.
+    return ";".join(f"{key}={quote(value, safe='', errors='replace')}" for key, value in hop.pairs().items())
 
 
 def decode(value: str) -> Hop:

@@ -1,6 +1,5 @@
 """Logging to stderr, as text or as JSON lines, every line of a call with its trace id."""
 
-import json
 import logging
 import sys
 from collections.abc import Mapping
@@ -8,7 +7,7 @@ from contextvars import ContextVar
 from datetime import UTC, datetime
 from typing import Literal
 
-from landing.text import shown
+from landing.text import json_line, printable, shown
 
 Format = Literal["text", "json"]
 
@@ -53,8 +52,12 @@ class _TextFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         facts = {"trace": getattr(record, "trace", None), **getattr(record, "fields", {})}
         tail = "".join(f" {key}={value}" for key, value in facts.items() if value is not None)
-        line = f"{_time(record)} {record.levelname} {self._name}: {record.getMessage()}{tail}"
-        return f"{line}\n{self.formatException(record.exc_info)}" if record.exc_info else line
+        line = f"{_time(record)} {record.levelname} {self._name}: {printable(record.getMessage() + tail)}"
+        if not record.exc_info:
+            return line
+        # Indented, so that no line of an exception's text can be taken for a line of the log.
+        traceback = self.formatException(record.exc_info).splitlines()
+        return "\n".join((line, *(f"  {printable(text)}" for text in traceback)))
 
 
 class _JsonFormatter(logging.Formatter):
@@ -73,5 +76,4 @@ class _JsonFormatter(logging.Formatter):
             **getattr(record, "fields", {}),
             "exception": self.formatException(record.exc_info) if record.exc_info else None,
         }
-        known = {key: value for key, value in line.items() if value is not None}
-        return json.dumps(known, ensure_ascii=False)
+        return json_line({key: value for key, value in line.items() if value is not None})

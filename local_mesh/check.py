@@ -23,6 +23,9 @@ from tracing.verify import Verdict, verify
 REQUESTOR = "local-requestor"
 """The service of the client's own spans."""
 
+RECORD = "calls.jsonl"
+"""The file in which the client tells how each call went."""
+
 Headers = Literal["w3c", "b3", "both"]
 
 _CALL_SECONDS = 10.0
@@ -74,8 +77,8 @@ def check(mesh: Mesh, calls: Calls, folder: Path) -> bool:
     Raises:
         MachineError: the client cannot be run, or the spans cannot be read.
     """
-    made = _made(mesh, calls, folder / "calls.jsonl")
-    verdicts = _verdicts(mesh, made)
+    made = make(mesh, calls, folder / RECORD)
+    verdicts = judge(mesh, made)
     _show(made, verdicts)
     bad = [
         call for call in made if _is_wrong(mesh.topology, call) or not verdicts[call.trace_id].comparison.ok
@@ -98,7 +101,12 @@ def reached(topology: Topology, call: Call) -> int:
     return call.hops + 1 if _is_fault(topology, call) else len(topology.hops)
 
 
-def _made(mesh: Mesh, calls: Calls, record: Path) -> list[Call]:
+def make(mesh: Mesh, calls: Calls, record: Path) -> list[Call]:
+    """Makes the calls with the installed client, which prints what it prints and writes its record.
+
+    Raises:
+        MachineError: the client cannot be run.
+    """
     command = [installed("hello-grpc-client"), "all", "--server", mesh.gateway, "--record", str(record)]
     command += ["--expect-hops", ",".join(mesh.topology.hops), "--expect-sidecars"]
     command += ["--trace-headers", calls.headers, "--spans-to", f"http://{mesh.collector_grpc}"]
@@ -138,8 +146,12 @@ def _is_wrong(topology: Topology, call: Call) -> bool:
     return call.status == 0 and must_fail if not call.mismatches else not _is_fault(topology, call)
 
 
-def _verdicts(mesh: Mesh, made: Sequence[Call]) -> dict[str, Verdict]:
-    """The verdict on the trace of each call, by its id."""
+def judge(mesh: Mesh, made: Sequence[Call]) -> dict[str, Verdict]:
+    """The verdict on the trace of each call, by its id.
+
+    Raises:
+        MachineError: the spans cannot be read.
+    """
     ids: dict[int, list[str]] = defaultdict(list)
     for call in made:
         ids[reached(mesh.topology, call)].append(call.trace_id)

@@ -99,7 +99,7 @@ def test_a_machine_without_python_is_told_so(clone: Path) -> None:
         (tools / tool).symlink_to(str(shutil.which(tool)))
     (tools / "python3").write_text("#!/bin/sh\nexit 1\n", encoding="ascii")  # one that is too old
     (tools / "python3").chmod(0o755)
-    done = _run("sh", "test.sh", "local", cwd=clone, PATH=str(tools))
+    done = _run("sh", "test.sh", "local", cwd=clone, PATH=str(tools), PYTHON="")
     assert done.returncode == 3
     assert "Python 3.11 or newer is needed" in done.stderr
 

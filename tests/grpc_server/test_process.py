@@ -86,6 +86,9 @@ async def _failure(*options: str, **variables: str) -> tuple[int | None, str]:
         (["--forward-headers", "x-user id"], "'x-user id' is no header name"),
         (["--forward-headers", "*"], "'*' is no header name"),
         (["--grace", "soon"], "'soon' is not a valid float"),
+        (["--grace", "nan"], "'nan' is not a number of seconds"),
+        (["--name", "a\nb"], "is no name for a hop"),
+        (["--name", "x" * 254], "is no name for a hop"),
         (["--log-format", "xml"], "'xml' is not one of 'text', 'json'"),
         (["--nonsense"], "No such option"),
     ],
@@ -116,6 +119,12 @@ async def test_two_servers_never_share_a_port() -> None:
         code, line = await _failure("--host", "127.0.0.1", "--port", str(server.port))
     assert code == 3
     assert "the port is taken" in line
+
+
+async def test_a_host_that_is_no_address_is_told_in_a_line() -> None:
+    code, line = await _failure("--host", "no such\x1b[31mhost", "--port", "0")
+    assert code == 3
+    assert r"cannot listen on no such\x1b[31mhost:0" in line
 
 
 async def test_certificates_that_are_not_there_are_told_in_a_line(tmp_path: Any) -> None:

@@ -162,7 +162,7 @@ def test_envoy_understands_each_variant(tracer: Any, mtls: bool, tmp_path: Path)
     for name, config in bootstraps(topology, addresses(tmp_path if mtls else None)).items():
         file = tmp_path / f"{name}.json"
         file.write_text(json.dumps(config))
-        command = [installed_envoy(), "--mode", "validate", "--log-level", "warning", "--config-path", file]
+        command = [str(installed_envoy()), "--mode", "validate", "-l", "warning", "-c", str(file)]
         done = subprocess.run(command, check=False, capture_output=True, text=True)
         assert (done.returncode, done.stdout.strip()) == (0, f"configuration '{file}' OK"), done.stderr
         assert "deprecated" not in done.stderr
