@@ -113,8 +113,8 @@ class Sender:
 
     def complaint(self) -> str:
         """What became of the spans that are lost, in a line; "" where none is."""
-        why = shown(self._problem, 200) or "too many at once"
-        return f"{self._lost} spans were not taken by the collector: {why}" if self._lost else ""
+        why = f"the collector says {shown(self._problem, 200)}" if self._problem else "too many at once"
+        return f"lost spans: {self._lost}; {why}" if self._lost else ""
 
 
 @asynccontextmanager
