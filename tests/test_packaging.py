@@ -75,8 +75,9 @@ def test_the_wheel_alone_serves_and_calls_and_says_what_the_rest_needs(wheel: Pa
         called = _run(bin_ / "hello-grpc-client", "all", "--port", port, "--spans-to", "http://127.0.0.1:1")
         server.terminate()
     assert called.returncode == 0, called.stderr
-    for command in (("hello-grpc-mesh", "test"), ("hello-grpc-mesh", "up"), ("hello-grpc-traces", "collect")):
-        done = _run(bin_ / command[0], *command[1:], XDG_RUNTIME_DIR=str(tmp_path))
+    for command in ("hello-grpc-mesh test", "hello-grpc-mesh up", "hello-grpc-traces collect"):
+        name, argument = command.split()
+        done = _run(bin_ / name, argument, XDG_RUNTIME_DIR=str(tmp_path))
         assert done.returncode == 3
         (line,) = done.stderr.splitlines()
         assert line.startswith("Error: this needs the extra 'mesh', and ")
