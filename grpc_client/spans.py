@@ -97,24 +97,26 @@ class Sender:
         while not self._closed.is_set():
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._closed.wait(), _PAUSE_SECONDS)
-            await self._flush()
+            if not self._closed.is_set():
+                await self._flush()
+        await self._flush()
 
     async def _flush(self) -> None:
-        """Sends all that is there. What the collector does not take is lost."""
+        """Sends all that is there. What the collector does not take waits for the next time."""
         while self._waiting:
             some = self._waiting[:_MOST_IN_REQUEST]
-            del self._waiting[:_MOST_IN_REQUEST]
             try:
                 await self._export(request(some).SerializeToString(), timeout=_TIMEOUT_SECONDS)
             except grpc.aio.AioRpcError as error:
-                self._lost += len(some)
                 self._problem = f"{error.code().name}: {error.details()}"
                 return
+            del self._waiting[: len(some)]
 
     def complaint(self) -> str:
         """What became of the spans that are lost, in a line; "" where none is."""
+        lost = self._lost + len(self._waiting)
         why = f"the collector says {shown(self._problem, 200)}" if self._problem else "too many at once"
-        return f"lost spans: {self._lost}; {why}" if self._lost else ""
+        return f"lost spans: {lost}; {why}" if lost else ""
 
 
 @asynccontextmanager

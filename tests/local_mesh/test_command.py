@@ -196,6 +196,7 @@ def test_a_signal_ends_all_of_it(user: Any, still_alive: Alive, number: signal.S
     assert not user.place().folder.exists()
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_a_signal_amid_the_start_leaves_nothing(user: Any) -> None:
     process = user.start("hello-grpc-mesh", "up", "--gateway-port", "0")
     log = user.place().folder / "grpc-server-svc3.log"
