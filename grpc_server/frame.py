@@ -42,6 +42,11 @@ class CallFrame(grpc.aio.ServerInterceptor):
         self._under_way = 0
         self._idle = asyncio.Event()
         self._idle.set()
+        self._refuses = False
+
+    def refuse_new_calls(self) -> None:
+        """From now on every new call ends UNAVAILABLE; those under way go on."""
+        self._refuses = True
 
     async def idle(self) -> None:
         """Returns as soon as no call of the service is under way."""
@@ -85,6 +90,8 @@ class CallFrame(grpc.aio.ServerInterceptor):
         log.trace_id.set(hop.trace_id)  # each call runs in a task of its own, and the value ends with it
         # Set first, it goes out however the call ends.
         context.set_trailing_metadata(((hops.KEY, hops.encode(hop)),))
+        if self._refuses:
+            await context.abort(grpc.StatusCode.UNAVAILABLE, f"{self._name} is shutting down")
         started = time.monotonic()
         peer = unquote(context.peer())  # asked now: gRPC forgets it when the call is over
         ending = grpc.StatusCode.UNKNOWN  # what gRPC makes of an exception that nobody foresaw

@@ -4,7 +4,7 @@ import asyncio
 import logging
 import signal
 from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 
 import grpc
@@ -52,15 +52,17 @@ class RunningServer:
 
     async def drain(self, grace: float) -> None:
         """Takes no new calls and returns when the running ones are over, at most `grace` seconds later;
-        what still runs then is cut off. Calling it again with a smaller grace shortens the first."""
+        what still runs then is cut off.
+
+        New calls are refused by us as long as others run: gRPC's own graceful stop ends those that are on
+        their way with CANCELLED, and nobody can ask for the health any more.
+        """
         await self._health.enter_graceful_shutdown()
-        stopping = asyncio.ensure_future(self._server.stop(grace))
-        idle = asyncio.ensure_future(self._frame.idle())
-        await asyncio.wait((stopping, idle), return_when=asyncio.FIRST_COMPLETED)
-        # Somebody may be watching the health forever; only calls of the service are worth waiting for.
-        idle.cancel()
+        self._frame.refuse_new_calls()
+        with suppress(TimeoutError):
+            # Somebody may be watching the health for ever; only calls of the service are worth waiting for.
+            await asyncio.wait_for(self._frame.idle(), grace)
         await self._server.stop(0)
-        await stopping
 
 
 @asynccontextmanager
@@ -111,10 +113,21 @@ async def serve(config: ServerConfig, on_listening: Callable[[int], None]) -> bo
         second = asyncio.ensure_future(signals.get())
         await asyncio.wait((draining, second), return_when=asyncio.FIRST_COMPLETED)
         drained = draining.done()
-        _logger.info("stopped" if drained else "stopped at once by a second signal")
         second.cancel()
-    await draining
+        draining.cancel()  # no effect where it is done
+    _logger.info("stopped" if drained else "stopped at once by a second signal")
+    await _handlers_gone()
+    if drained:
+        await draining  # what went wrong in it, if anything did
     return drained
+
+
+async def _handlers_gone() -> None:
+    """Waits until the calls that were cut off have left their handlers: gRPC logs an error for each that
+    the event loop ends instead."""
+    leaving = asyncio.all_tasks() - {asyncio.current_task()}
+    if leaving:
+        await asyncio.wait(leaving, timeout=1)
 
 
 def _forwarding(config: ServerConfig) -> Callable[[Metadata], tuple[tuple[str, str | bytes], ...]]:

@@ -43,9 +43,7 @@ async def test_a_call_shows_its_answer_its_way_and_its_verdict(
     assert {hop.split()[3] for hop in hops} == {"yes"}
     assert {hop.split()[1] for hop in hops} == {trace.split()[2]}
     assert re.fullmatch(r"trace id: [0-9a-f]{32} \([0-9.]+ ms\)", trace)
-    assert re.fullmatch(
-        r"no sidecar before any of them: one trace \(W3C\) over 3 hops \(\d+\.\d ms\)", verdict
-    )
+    assert verdict == "no sidecar before any of them: one trace (W3C) over 3 hops"
 
 
 async def test_all_calls_the_four_patterns_in_order(start_chain: Any, run_client: Any) -> None:

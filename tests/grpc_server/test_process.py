@@ -156,14 +156,9 @@ async def test_an_option_wins_over_its_variable() -> None:
     assert dict(trailing)["hello-hop"].startswith("name=option;")
 
 
-def _is_refused(port: int) -> bool:
-    with socket.socket() as connection:
-        return connection.connect_ex(("127.0.0.1", port)) != 0
-
-
 @SIGNALS
-async def test_the_first_signal_lets_calls_finish(number: signal.Signals, eventually: Any) -> None:
-    async with _server("--grace", "10") as server:
+async def test_the_first_signal_lets_calls_finish(number: signal.Signals) -> None:
+    async with _server("--grace", "10", "--name", "svc") as server:
         async with _channel(server) as channel:
             health: Any = HealthStub(channel)
             watch = health.Watch(HealthCheckRequest(service="org.feuyeux.grpc.LandingService"))
@@ -173,9 +168,12 @@ async def test_the_first_signal_lets_calls_finish(number: signal.Signals, eventu
             await running.read()
             server.process.send_signal(number)
             assert (await asyncio.wait_for(watch.read(), 5)).status == HealthCheckResponse.NOT_SERVING
-            await eventually(lambda: _is_refused(server.port))
             refused = LandingServiceStub(channel).Talk(TalkRequest(data="0"), timeout=5)
             assert await refused.code() is grpc.StatusCode.UNAVAILABLE
+            assert await refused.details() == "svc is shutting down"
+            assert [key for key, _ in await refused.trailing_metadata()] == ["hello-hop"]
+            asked = await health.Check(HealthCheckRequest(), timeout=5)
+            assert asked.status == HealthCheckResponse.NOT_SERVING
             await running.write(TalkRequest(data="1"))
             answer: Any = await running.read()
             assert answer.results[0].kv["data"] == "Bonjour"
