@@ -9,8 +9,9 @@ usage() {
 Usage: ./test.sh TARGET [OPTION ...]
 
 Targets:
-  local   start svc1 → svc2 → svc3 on this machine, on free ports, call all four patterns
-          through them, check answers, hops and trace, and end them again
+  local   call all four patterns through the mesh that runs on this machine, or through one
+          that is started for it and ended again: gateway, svc1, svc2, svc3, each with its
+          Envoy; judge each answer, each hop report and each whole trace
 
 Options are those of `hello-grpc-mesh test`; ./test.sh local --help shows them.
 Needs Python 3.11 or newer; everything else goes into .venv, beside this script.

@@ -3,20 +3,22 @@
 import asyncio
 import json
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from typing import Any
 
 import grpc
 
-from grpc_client.plan import Pattern, Plan, Talk
+from grpc_client import spans
+from grpc_client.plan import Pattern, Plan, Talk, TraceHeaders
 from grpc_client.verdict import Verdict, judge
 from landing import hops
 from landing.channel import open_channel
 from landing.ending import EndingWatch
 from landing.pb.landing_pb2 import TalkRequest, TalkResponse
 from landing.pb.landing_pb2_grpc import LandingServiceStub
-from landing.trace_context import Metadata, fresh
+from landing.trace_context import Metadata, TraceContext, fresh
 
 _COMPRESSIONS = {
     "none": grpc.Compression.NoCompression,
@@ -24,6 +26,13 @@ _COMPRESSIONS = {
     "deflate": grpc.Compression.Deflate,
 }
 
+
+# By what each sort of mesh continues a trace.
+_TRACE_HEADERS: Mapping[TraceHeaders, Callable[[TraceContext], tuple[tuple[str, str], ...]]] = {
+    "w3c": lambda context: (("traceparent", context.traceparent),),
+    "b3": lambda context: context.b3,
+    "both": lambda context: (("traceparent", context.traceparent), *context.b3),
+}
 
 OnAnswer = Callable[[int, Talk, TalkResponse], None]
 
@@ -44,6 +53,8 @@ class Outcome:
     """The hop report, first hop first."""
     verdict: Verdict
     seconds: float
+    sent_trace_id: str | None = None
+    """Of the trace that the client began with the call, where it did."""
 
     @property
     def ok(self) -> bool:
@@ -55,6 +66,7 @@ async def run(
     plan: Plan,
     on_answer: OnAnswer,
     on_outcome: Callable[[Outcome], None],
+    on_problem: Callable[[str], None] = lambda _: None,
 ) -> None:
     """Makes every call of the plan, `plan.concurrency` at a time.
 
@@ -62,50 +74,82 @@ async def run(
         plan: what to do.
         on_answer: called with the call's number and talk and with each answer as it arrives.
         on_outcome: called when a call has ended, however it ended.
+        on_problem: called with a line of text where spans could not be sent; no call suffers from that.
 
     Raises:
         MachineError: certificates that cannot be read.
     """
     jobs = enumerate((talk for _ in range(plan.repeat) for talk in plan.talks), start=1)
 
-    async def work(channel: grpc.aio.Channel) -> None:
-        for number, talk in jobs:  # shared: each worker takes the next
-            on_outcome(await _call(channel, plan, number, talk, on_answer))
+    async with AsyncExitStack() as stack:
+        channel = await stack.enter_async_context(_open(plan))
+        sender = None
+        if plan.spans_to is not None:
+            sender = await stack.enter_async_context(spans.sending(plan.spans_to, on_problem))
 
-    async with _open(plan) as channel, asyncio.TaskGroup() as workers:
-        for _ in range(min(plan.concurrency, plan.repeat * len(plan.talks))):
-            workers.create_task(work(channel))
+        caller = _Caller(channel, plan, on_answer, sender)
+
+        async def work() -> None:
+            for number, talk in jobs:  # shared: each worker takes the next
+                on_outcome(await caller.call(number, talk))
+
+        async with asyncio.TaskGroup() as workers:
+            for _ in range(min(plan.concurrency, plan.repeat * len(plan.talks))):
+                workers.create_task(work())
 
 
-async def _call(
-    channel: grpc.aio.Channel, plan: Plan, number: int, talk: Talk, on_answer: OnAnswer
-) -> Outcome:
-    metadata = plan.headers
-    if plan.trace and not any(key == "traceparent" for key, _ in metadata):
-        metadata = (("traceparent", fresh().traceparent), *metadata)
-    method = getattr(LandingServiceStub(channel), talk.pattern.rpc)
-    answers: list[TalkResponse] = []
-    started = time.monotonic()
-    call = method(
-        _messages(talk) if talk.pattern.streams_requests else _message(talk, talk.messages[0]),
-        metadata=metadata,
-        timeout=plan.timeout,
-        wait_for_ready=plan.wait_for_ready or None,
-    )
-    watch = EndingWatch(call)
-    try:
-        async for answer in _answers(call, talk.pattern):
-            answers.append(answer)
-            on_answer(number, talk, answer)
-    except grpc.aio.AioRpcError:
-        pass  # the status is read below, where success has its own
-    finally:
-        call.cancel()  # no effect on a call that is over
-    end = await watch.ending()
-    seconds = time.monotonic() - started
-    way, unreadable = _report(end.trailing)
-    verdict = judge(way, metadata, unreadable)
-    return Outcome(number, talk, tuple(answers), end.code, end.details, way, verdict, seconds)
+@dataclass(frozen=True)
+class _Caller:
+    """What every call of a run needs."""
+
+    channel: grpc.aio.Channel
+    plan: Plan
+    on_answer: OnAnswer
+    sender: spans.Sender | None
+
+    async def call(self, number: int, talk: Talk) -> Outcome:
+        """Makes one."""
+        context, metadata = _beginning(self.plan)
+        method = getattr(LandingServiceStub(self.channel), talk.pattern.rpc)
+        answers: list[TalkResponse] = []
+        start_ns, started = time.time_ns(), time.monotonic()
+        call = method(
+            _messages(talk) if talk.pattern.streams_requests else _message(talk, talk.messages[0]),
+            metadata=metadata,
+            timeout=self.plan.timeout,
+            wait_for_ready=self.plan.wait_for_ready or None,
+        )
+        watch = EndingWatch(call)
+        try:
+            async for answer in _answers(call, talk.pattern):
+                answers.append(answer)
+                self.on_answer(number, talk, answer)
+        except grpc.aio.AioRpcError:
+            pass  # the status is read below, where success has its own
+        finally:
+            call.cancel()  # no effect on a call that is over
+        end = await watch.ending()
+        seconds = time.monotonic() - started
+        if self.sender is not None and context is not None:
+            end_ns = start_ns + int(seconds * 1e9)
+            self.sender.add(
+                spans.CallSpan(context, talk.pattern.rpc, start_ns, end_ns, end.code, end.details)
+            )
+        way, unreadable = _report(end.trailing)
+        verdict = judge(way, metadata, unreadable)
+        sent = context.trace_id if context else None
+        return Outcome(number, talk, tuple(answers), end.code, end.details, way, verdict, seconds, sent)
+
+
+def _beginning(plan: Plan) -> tuple[TraceContext | None, Metadata]:
+    """The span with which a call begins a trace, where it does, and the metadata that it sends."""
+    if not plan.trace:
+        return None, plan.headers
+    context = fresh()
+    headers = _TRACE_HEADERS[plan.trace_headers](context)
+    if {key for key, _ in headers} & {key for key, _ in plan.headers}:
+        return None, plan.headers  # the user's own trace
+    return context, (*headers, *plan.headers)
 
 
 async def _messages(talk: Talk) -> AsyncIterator[TalkRequest]:

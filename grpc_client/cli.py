@@ -59,6 +59,10 @@ def _parse_header(text: str) -> tuple[str, str | bytes]:
     return key, decoded
 
 
+def _endpoint(_context: click.Context, _parameter: click.Parameter, value: str | None) -> str | None:
+    return value or None  # an empty variable is none
+
+
 def _text(_context: click.Context, _parameter: click.Parameter, value: str | None) -> Any:
     try:
         (value or "").encode()
@@ -128,7 +132,21 @@ _OPTIONS: tuple[Callable[[Any], Any], ...] = (
     click.option(
         "--trace/--no-trace",
         default=True,
-        help="Begin a trace of its own with each call, unless --header brings a traceparent.",
+        help="Begin a trace of its own with each call, unless --header brings one.",
+    ),
+    click.option(
+        "--trace-headers",
+        type=click.Choice(["w3c", "b3", "both"]),
+        default="w3c",
+        help="In which headers: those that the mesh continues traces by.",
+    ),
+    click.option(
+        "--spans-to",
+        envvar="OTEL_EXPORTER_OTLP_ENDPOINT",
+        show_envvar=True,
+        callback=_endpoint,
+        metavar="URL",
+        help="Send a span of each such call to this collector, in OTLP over gRPC: http://HOST:PORT",
     ),
     click.option(
         "--repeat", type=click.IntRange(1, 10_000_000), default=1, help="How often to make each call."
@@ -139,6 +157,12 @@ _OPTIONS: tuple[Callable[[Any], Any], ...] = (
         callback=_names,
         metavar="NAME,NAME,…",
         help="Fail unless each call is answered rightly by exactly these hops in this order, on one trace.",
+    ),
+    click.option("--expect-sidecars", is_flag=True, help="With --expect-hops: and a sidecar before each."),
+    click.option(
+        "--record",
+        type=click.Path(dir_okay=False, path_type=Path),
+        help="Write how each call went also to this file, one JSON object a line.",
     ),
     click.option(
         "--output",
@@ -169,8 +193,19 @@ def _add_command(name: str, patterns: tuple[Pattern, ...], help_text: str) -> No
             plan = _plan(patterns, **options)
             quiet_grpc()
             from grpc_client.console import show  # imports grpc, which must come after quiet_grpc
+            from grpc_client.spans import parse_endpoint
 
-            sys.exit(show(plan, as_json=options["output"] == "json", expected_hops=options["expect_hops"]))
+            if plan.spans_to is not None:
+                parse_endpoint(plan.spans_to)
+            sys.exit(
+                show(
+                    plan,
+                    as_json=options["output"] == "json",
+                    expected_hops=options["expect_hops"],
+                    expect_sidecars=options["expect_sidecars"],
+                    record=options["record"],
+                )
+            )
 
     command: Any = callback
     for option in reversed(_OPTIONS):
@@ -203,6 +238,8 @@ def _plan(
     names = (
         "headers",
         "trace",
+        "trace_headers",
+        "spans_to",
         "repeat",
         "concurrency",
         "compression",

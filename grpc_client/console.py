@@ -8,6 +8,8 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
 
 import click
 
@@ -18,6 +20,7 @@ from grpc_client.plan import Plan, Talk
 from grpc_client.tally import Tally
 from landing.errors import MachineError
 from landing.pb.landing_pb2 import TalkResponse
+from landing.text import shown
 
 _MISMATCH_EXIT = 1
 # 64 + the code of gRPC, as grpcurl does: clear of what shells and click use themselves.
@@ -28,27 +31,37 @@ _INTERRUPTED_EXIT = 130
 _TOLD_FAILURES = 10
 
 
-def show(plan: Plan, *, as_json: bool, expected_hops: Sequence[str] | None) -> int:
+def show(
+    plan: Plan,
+    *,
+    as_json: bool,
+    expected_hops: Sequence[str] | None,
+    expect_sidecars: bool = False,
+    record: Path | None = None,
+) -> int:
     """Makes the calls of a plan and prints what comes of them.
 
     Args:
         plan: what to do.
         as_json: JSON lines instead of text.
         expected_hops: the names of the hops that each call must take; None: whichever it takes.
+        expect_sidecars: whether a sidecar must stand before each of them.
+        record: a file that takes a JSON line for each call.
 
     Returns:
         The exit code.
 
     Raises:
-        MachineError: certificates that cannot be read, or an output that cannot be written.
+        MachineError: certificates that cannot be read, an output or a record that cannot be written.
         BrokenPipeError: whoever read the output has gone.
     """
     kind = _JsonConsole if as_json else _CountingConsole if plan.repeat > 1 else _TextConsole
+    judge = partial(_judged, expected_hops=expected_hops, sidecars=expect_sidecars)
     started = time.monotonic()
-    with _progress(plan, wanted=kind is _CountingConsole) as on_progress:
-        console = kind(expected_hops, on_progress)
+    with _progress(plan, wanted=kind is _CountingConsole) as on_progress, _recording(record) as on_line:
+        console = kind(judge, on_progress, on_line)
         try:
-            asyncio.run(run(plan, console.on_answer, console.on_outcome))
+            asyncio.run(run(plan, console.on_answer, console.on_outcome, console.on_problem))
         except KeyboardInterrupt:
             return _INTERRUPTED_EXIT
         except ExceptionGroup as group:  # of the tasks that call: what fails in them is to print
@@ -79,13 +92,37 @@ def _progress(plan: Plan, *, wanted: bool) -> Iterator[Callable[[], None]]:
         yield lambda: bar.update(1)
 
 
+def _judged(outcome: Outcome, *, expected_hops: Sequence[str] | None, sidecars: bool) -> Sequence[str]:
+    return [] if expected_hops is None else mismatches(outcome, expected_hops, sidecars=sidecars)
+
+
+@contextmanager
+def _recording(path: Path | None) -> Iterator[Callable[[str], None]]:
+    """Something to call with each line of the record."""
+    if path is None:
+        yield lambda _: None
+        return
+    try:
+        file = path.open("w", encoding="utf-8")
+    except OSError as error:
+        raise MachineError(f"cannot write {path}: {error.strerror}") from error
+    with file:
+        yield lambda line: click.echo(line, file=file)
+
+
 class _Console(ABC):
     """What both ways of output share: holding outcomes against what was expected, and counting them."""
 
-    def __init__(self, expected_hops: Sequence[str] | None, on_progress: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        judge: Callable[[Outcome], Sequence[str]],
+        on_progress: Callable[[], None],
+        on_line: Callable[[str], None],
+    ) -> None:
         self.exit_code = 0
-        self._expected_hops = expected_hops
+        self._judge = judge
         self._on_progress = on_progress
+        self._on_line = on_line
         self._tallies: dict[Talk, Tally] = {}
 
     @abstractmethod
@@ -94,11 +131,16 @@ class _Console(ABC):
 
     def on_outcome(self, outcome: Outcome) -> None:
         """Counts a call that has ended and shows how."""
-        found = [] if self._expected_hops is None else mismatches(outcome, self._expected_hops)
+        found = self._judge(outcome)
+        self._on_line(render.outcome_json(outcome, found))
         self._tallies.setdefault(outcome.talk, Tally()).add(outcome)
         self.exit_code = self.exit_code or _exit_code(outcome, found)
         self._on_progress()
         self._show(outcome, found)
+
+    def on_problem(self, text: str) -> None:
+        """Shows what went wrong beside the calls."""
+        click.echo(shown(text, 300), err=True)
 
     @abstractmethod
     def _show(self, outcome: Outcome, found: Sequence[str]) -> None: ...

@@ -11,8 +11,9 @@ from landing.wire import STATUS_ANSWERED
 _CONTINUOUS = (Kind.CONNECTED, Kind.NO_SIDECAR)
 
 
-def mismatches(outcome: Outcome, expected_hops: Sequence[str]) -> list[str]:
-    """What is wrong with a call that should have taken exactly `expected_hops`, in this order, on one trace.
+def mismatches(outcome: Outcome, expected_hops: Sequence[str], *, sidecars: bool = False) -> list[str]:
+    """What is wrong with a call that should have taken exactly `expected_hops`, in this order, on one trace,
+    and, with `sidecars`, a sidecar before each.
 
     Each is one line; none means that all is well.
     """
@@ -22,7 +23,8 @@ def mismatches(outcome: Outcome, expected_hops: Sequence[str]) -> list[str]:
     taken = [hop.name for hop in outcome.hops]
     if taken != list(expected_hops):
         found.append(f"went {_way(taken)}, expected {_way(expected_hops)}")
-    if outcome.verdict.kind not in _CONTINUOUS or outcome.verdict.trace_id is None:
+    wanted = (Kind.CONNECTED,) if sidecars else _CONTINUOUS
+    if outcome.verdict.kind not in wanted or outcome.verdict.trace_id is None:
         found.append(shown(outcome.verdict.text, 300))
     return found + _wrong_answers(outcome)
 

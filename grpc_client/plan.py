@@ -7,6 +7,7 @@ from typing import Literal
 from landing.wire import SERVICE
 
 Compression = Literal["none", "gzip", "deflate"]
+TraceHeaders = Literal["w3c", "b3", "both"]
 
 
 @dataclass(frozen=True)
@@ -89,6 +90,10 @@ class Plan:
     """Seconds that each call may take; None: as long as it likes."""
     trace: bool = True
     """Whether each call begins a trace of its own."""
+    trace_headers: TraceHeaders = "w3c"
+    """In which headers it says so."""
+    spans_to: str | None = None
+    """Where the span of each call goes: a collector of OTLP over gRPC; None: nowhere."""
     repeat: int = 1
     """How often to make each call."""
     concurrency: int = 1

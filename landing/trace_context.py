@@ -38,6 +38,12 @@ class TraceContext:
         """The value of the W3C header that says the same."""
         return f"00-{self.trace_id}-{self.span_id}-{'01' if self.sampled else '00'}"
 
+    @property
+    def b3(self) -> tuple[tuple[str, str], ...]:
+        """The B3 headers that say the same."""
+        sampled = "1" if self.sampled else "0"
+        return ("x-b3-traceid", self.trace_id), ("x-b3-spanid", self.span_id), ("x-b3-sampled", sampled)
+
 
 def fresh() -> TraceContext:
     """The root of a new, sampled trace."""

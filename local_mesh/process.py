@@ -1,18 +1,21 @@
-"""A program that runs as long as a context: started, waited for, and stopped, with its log in a file."""
+"""Programs that run as long as a context: started together, waited for, watched and stopped, each with its
+output in a file."""
 
 import os
 import re
-import select
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import FrameType
+from typing import Any, TypeVar
 
 from landing.errors import MachineError
+from local_mesh.files import file_errors
 
 START_SECONDS = 30.0
 """How long a program may take until it is ready: far longer than it does on a slow machine."""
@@ -20,21 +23,108 @@ START_SECONDS = 30.0
 STOP_SECONDS = 15.0
 """How long a program may take to end after SIGTERM before it is killed."""
 
+POLL_SECONDS = 0.01
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+"""Those by which a user ends a command."""
+
 _TAIL_LINES = 15
 
 # What a user set for a hop or a client of theirs must not reach the ones that are started here.
-_OUR_VARIABLES = re.compile(r"GRPC_HELLO_\w+|GRPC_SERVER(_PORT)?|CERT_BASE_PATH")
+_OUR_VARIABLES = re.compile(r"GRPC_HELLO_\w+|GRPC_SERVER(_PORT)?|CERT_BASE_PATH|OTEL_\w+")
+
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True)
-class Running:
-    """A program that is ready."""
+class Program:
+    """A program that was started."""
 
     name: str
-    ready_line: str
-    """The line by which it said so."""
     log: Path
+    """What it writes, stdout and stderr."""
     popen: "subprocess.Popen[bytes]"
+
+    def wait(self, ready: Callable[[], _T | None]) -> _T:
+        """Waits until `ready` returns something, and returns that.
+
+        Raises:
+            MachineError: the program ends before, or takes too long; with its last words.
+        """
+        deadline = time.monotonic() + START_SECONDS
+        while time.monotonic() < deadline:
+            ended = self.popen.poll() is not None
+            found = ready()
+            if found is not None:
+                return found
+            if ended:
+                raise MachineError(f"{self.ending()} before it was ready:{_said(self.log)}")
+            time.sleep(POLL_SECONDS)
+        raise MachineError(f"{self.name} was not ready within {START_SECONDS:g} s:{_said(self.log)}")
+
+    def line(self, pattern: str) -> str | None:
+        """The first line that it wrote so far in which a regular expression matches."""
+        lines = self.log.read_text(errors="replace").splitlines()
+        return next((line for line in lines if re.search(pattern, line)), None)
+
+    def ending(self) -> str | None:
+        """How it ended, in a sentence; None while it runs."""
+        code = self.popen.poll()
+        if code is None:
+            return None
+        if code < 0:
+            return f"{self.name} was ended by {signal.Signals(-code).name}"
+        return f"{self.name} ended with exit code {code}"
+
+    def obituary(self) -> str | None:
+        """How it ended and its last words; None while it runs."""
+        ending = self.ending()
+        return None if ending is None else f"{ending}; its last lines:\n{tail(self.log)}"
+
+
+class Programs:
+    """Programs that end together."""
+
+    def __init__(self) -> None:
+        self._started: list[Program] = []
+
+    def __iter__(self) -> Iterator[Program]:
+        return iter(self._started)
+
+    def start(self, name: str, command: Sequence[str], log: Path) -> Program:
+        """Starts one.
+
+        Args:
+            name: what errors call it.
+            command: the program and its arguments.
+            log: the file that takes what it writes.
+
+        Raises:
+            MachineError: it cannot be started.
+        """
+        with file_errors(), log.open("ab") as output, _signals_later():
+            program = Program(name, log, _popen(name, command, output.fileno()))
+            self._started.append(program)
+        return program
+
+    def stop(self) -> None:
+        """Ends all that still run: SIGTERM, and SIGKILL to those that do not mind it."""
+        for program in self._started:
+            if program.popen.poll() is None:
+                program.popen.send_signal(signal.SIGTERM)
+        deadline = time.monotonic() + STOP_SECONDS
+        for program in self._started:
+            _reap(program.popen, deadline)
+
+
+@contextmanager
+def programs() -> Iterator[Programs]:
+    """Programs that end when the context ends."""
+    started = Programs()
+    try:
+        yield started
+    finally:
+        started.stop()
 
 
 def installed(command: str) -> str:
@@ -54,69 +144,64 @@ def environment() -> Mapping[str, str]:
     return {key: value for key, value in os.environ.items() if not _OUR_VARIABLES.fullmatch(key)}
 
 
-@contextmanager
-def program(name: str, command: Sequence[str], log: Path, ready: str) -> Iterator[Running]:
-    """Runs a program until the context ends.
-
-    Args:
-        name: what errors call it.
-        command: the program and its arguments.
-        log: the file that takes its stderr.
-        ready: a regular expression; the program is ready when a line of its stdout matches.
-
-    Raises:
-        MachineError: it cannot be started, ends before it is ready, or takes too long; with its last words.
-    """
-    with log.open("wb") as stderr:
-        try:
-            popen = subprocess.Popen(
-                command,
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=stderr,
-                env=environment(),
-                start_new_session=True,  # Ctrl-C is for us: we stop the programs in order
-            )
-        except OSError as error:
-            raise MachineError(f"{name} cannot be started: {error}") from error
-    try:
-        yield Running(name, _wait_until_ready(name, popen, log, re.compile(ready)), log, popen)
-    finally:
-        _stop(popen)
-
-
 def tail(log: Path) -> str:
     """The last lines of a log, indented."""
     lines = log.read_text(errors="replace").splitlines()[-_TAIL_LINES:]
     return "\n".join(f"  {line}" for line in lines) or "  (it logged nothing)"
 
 
-def _wait_until_ready(
-    name: str, popen: "subprocess.Popen[bytes]", log: Path, ready: "re.Pattern[str]"
-) -> str:
-    assert popen.stdout is not None  # asked for above
-    deadline = time.monotonic() + START_SECONDS
-    said = b""
-    while (left := deadline - time.monotonic()) > 0:
-        if not select.select([popen.stdout], [], [], left)[0]:
-            break
-        if not (chunk := os.read(popen.stdout.fileno(), 4096)):
-            code = popen.wait(STOP_SECONDS)
-            raise MachineError(f"{name} ended with exit code {code} before it was ready:\n{tail(log)}")
-        said += chunk
-        for line in said.decode(errors="replace").splitlines():
-            if ready.search(line):
-                return line
-    raise MachineError(f"{name} was not ready within {START_SECONDS:g} s:\n{tail(log)}")
+def leave_on_signals() -> None:
+    """Makes the signals of `SIGNALS` end this program as an exception does, so that every context on the way
+    ends what it started."""
+    for number in SIGNALS:
+        signal.signal(number, _leave)
 
 
-def _stop(popen: "subprocess.Popen[bytes]") -> None:
-    if popen.poll() is None:
-        popen.send_signal(signal.SIGTERM)
-        try:
-            popen.wait(STOP_SECONDS)
-        except subprocess.TimeoutExpired:
-            popen.kill()
-            popen.wait()
-    if popen.stdout:
-        popen.stdout.close()
+def _leave(number: int, _frame: FrameType | None) -> None:
+    for other in SIGNALS:
+        signal.signal(other, signal.SIG_IGN)  # a second one must not cut the cleaning up short
+    sys.exit(128 + number)
+
+
+def _popen(name: str, command: Sequence[str], output: int) -> "subprocess.Popen[bytes]":
+    try:
+        return subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            env=environment(),
+            start_new_session=True,  # Ctrl-C is for us: we stop the programs in order
+        )
+    except OSError as error:
+        raise MachineError(f"{name} cannot be started: {error}") from error
+
+
+@contextmanager
+def _signals_later() -> Iterator[None]:
+    """Signals that come meanwhile come at the end: none between a program's start and our knowing it."""
+    came: list[int] = []
+    handlers: dict[int, Any] = {
+        number: signal.signal(number, lambda number, _frame: came.append(number)) for number in SIGNALS
+    }
+    try:
+        yield
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+        for number in came:
+            signal.raise_signal(number)
+
+
+def _said(log: Path) -> str:
+    """What a program said: behind the sentence where it is one line, else below it."""
+    lines = log.read_text(errors="replace").splitlines()
+    return f" {lines[0].removeprefix('Error: ')}" if len(lines) == 1 else f"\n{tail(log)}"
+
+
+def _reap(popen: "subprocess.Popen[bytes]", deadline: float) -> None:
+    try:
+        popen.wait(max(0.0, deadline - time.monotonic()))
+    except subprocess.TimeoutExpired:
+        popen.kill()
+        popen.wait()

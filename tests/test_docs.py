@@ -11,6 +11,7 @@ import pytest
 import grpc_client.cli
 import grpc_server.cli
 import local_mesh.cli
+import tracing.cli
 from grpc_client.plan import PATTERNS
 from grpc_client.verdict import Kind
 
@@ -23,7 +24,15 @@ def _section(title: str) -> str:
 
 
 def _options(command: click.Command) -> dict[str, tuple[str, str]]:
-    """Each option with its variable and its default, as the README writes them; "" where there is none."""
+    """Each option with its variable and its default, as the README writes them; "" where there is none, or
+    where a group's commands differ."""
+    if isinstance(command, click.Group):
+        merged: dict[str, tuple[str, str]] = {}
+        for inner in command.commands.values():
+            for name, (variable, default) in _options(inner).items():
+                known = merged.setdefault(name, (variable, default))
+                merged[name] = (variable, default if known[1] == default else "")
+        return merged
     defaults = command.make_context("", [], resilient_parsing=True).params
     found = {}
     for option in command.params:
@@ -37,9 +46,11 @@ def _options(command: click.Command) -> dict[str, tuple[str, str]]:
 
 
 def _default(option: click.Option, value: object) -> str:
+    if isinstance(option.show_default, str) or value is None:
+        return ""
     if option.secondary_opts:
         return f"`{(option.opts if value else option.secondary_opts)[0].lstrip('-')}`"
-    return "" if value in (None, "", (), False) or option.name == "name" else f"`{value}`"
+    return "" if value in ("", (), {}, False) else f"`{value}`"
 
 
 def _table(section: str) -> dict[str, tuple[str, str]]:
@@ -47,7 +58,12 @@ def _table(section: str) -> dict[str, tuple[str, str]]:
     return {name: (variable, default) for name, variable, default in rows}
 
 
-TABLES = {"The client": grpc_client.cli.main.commands["talk"], "The server": grpc_server.cli.main}
+TABLES = {
+    "The client": grpc_client.cli.main.commands["talk"],
+    "The server": grpc_server.cli.main,
+    "The mesh": local_mesh.cli.main,
+    "The traces": tracing.cli.main,
+}
 
 
 @pytest.mark.parametrize("title", TABLES)
@@ -58,6 +74,13 @@ def test_the_table_of_options_is_that_of_the_command(title: str) -> None:
         assert told[name][0] == variable, name
         if default:
             assert told[name][1] == default, name
+
+
+@pytest.mark.parametrize("title", ["The mesh", "The traces"])
+def test_every_command_of_a_group_is_told(title: str) -> None:
+    told = re.findall(r"^\| `([a-z]+)` \|", _section(title), re.MULTILINE)
+    group: click.Group = TABLES[title]  # type: ignore[assignment]
+    assert sorted(told) == sorted(group.commands)
 
 
 def test_every_pattern_and_verdict_is_told() -> None:
@@ -71,6 +94,7 @@ COMMANDS = {
     "hello-grpc-client": grpc_client.cli.main,
     "hello-grpc-server": grpc_server.cli.main,
     "hello-grpc-mesh": local_mesh.cli.main,
+    "hello-grpc-traces": tracing.cli.main,
 }
 
 
@@ -84,8 +108,8 @@ def test_the_commands_shown_are_understood(line: str) -> None:
 
 
 def test_the_scripts_shown_are_there() -> None:
-    shown = set(re.findall(r"^(?:\./)?(test\.sh|scripts/\w+)", README, re.MULTILINE))
-    assert shown == {"test.sh", "scripts/test"}
+    shown = set(re.findall(r"^(?:\./)?(apply\.sh|test\.sh|scripts/\w+)", README, re.MULTILINE))
+    assert shown == {"apply.sh", "test.sh", "scripts/test"}
     for name in shown:
         assert (ROOT / name).stat().st_mode & 0o111
 

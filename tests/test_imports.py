@@ -10,7 +10,8 @@ MAY_IMPORT = {
     "landing": set(),
     "grpc_server": {"landing"},
     "grpc_client": {"landing"},
-    "local_mesh": {"landing"},
+    "tracing": {"landing"},
+    "local_mesh": {"landing", "tracing"},
 }
 
 
@@ -44,8 +45,14 @@ def test_only_commands_read_the_environment() -> None:
         for file in (ROOT / package).rglob("*.py")
         if "os.environ" in file.read_text(encoding="utf-8")
     }
-    # One quiets gRPC, the other passes the environment on to the programs that it starts.
-    assert readers == {"landing/command.py", "local_mesh/process.py"}
+    # One quiets gRPC, one passes the environment on to the programs that it starts; and two commands look
+    # where the system wants files to be.
+    assert readers == {
+        "landing/command.py",
+        "local_mesh/cli.py",
+        "local_mesh/process.py",
+        "tracing/options.py",
+    }
 
 
 def _imported(tree: ast.AST) -> set[str]:

@@ -69,7 +69,7 @@ StartClient = Callable[..., Awaitable[Client]]
 
 
 def _environment(env: dict[str, str] | None) -> dict[str, str]:
-    ours = ("GRPC_", "CERT_BASE_PATH", "PYTHON")
+    ours = ("GRPC_", "CERT_BASE_PATH", "OTEL_", "PYTHON")
     clean = {key: value for key, value in os.environ.items() if not key.startswith(ours)}
     return clean | {"PYTHONUTF8": "1"} | (env or {})
 

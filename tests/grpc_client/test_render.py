@@ -141,9 +141,11 @@ def test_a_call_as_json_has_these_keys(make_outcome: Make) -> None:
         "call": 1,
         "rpc": "TalkOneAnswerMore",
         "code": "OK",
+        "status": 0,
         "details": "",
         "ms": 1.5,
         "trace_id": TRACE,
+        "sent_trace_id": None,
         "verdict": {"kind": "connected", "hop": None, "text": "connected: one trace"},
         "hops": [
             {

@@ -155,6 +155,8 @@ def _planned(pattern: Pattern, **options: object) -> Plan:
         "timeout": None,
         "headers": (),
         "trace": True,
+        "trace_headers": "w3c",
+        "spans_to": None,
         "repeat": 1,
         "concurrency": 1,
         "compression": "none",
