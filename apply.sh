@@ -2,6 +2,7 @@
 # Starts the demo, or ends it: gateway, servers, their sidecars, and a collector of spans.
 # Plain POSIX shell: `sh apply.sh` works where sh is dash, and under the old bash of macOS.
 set -eu
+unset CDPATH # or cd may go elsewhere, and say so
 cd "$(dirname "$0")"
 
 usage() {

@@ -2,6 +2,7 @@
 # Exercises the demo: calls all four patterns and says whether each call was one connected trace.
 # Plain POSIX shell: `sh test.sh` works where sh is dash, and under the old bash of macOS.
 set -eu
+unset CDPATH # or cd may go elsewhere, and say so
 cd "$(dirname "$0")"
 
 usage() {

@@ -31,9 +31,8 @@ DEFAULT_TIMEOUT = 10.0
 def main() -> None:
     """Call LandingService and see the way of each call: its hops, and whether they are one trace.
 
-    \b
-    Exit codes: 0 all went well; 1 a call was not as --expect-hops wants it; 2 wrong usage;
-    3 the machine does not allow it; 64 + the gRPC code of the first call that failed; 130 Ctrl-C.
+    Exit codes: 0 all went well; 1 a call was not as --expect-hops wants it; 2 wrong usage; 3 the machine
+    does not allow it; 64 + the gRPC code of the first call that failed; 130 Ctrl-C.
     """
     for stream in filter(None, (sys.stdout, sys.stderr)):  # either may be closed from the start
         # A terminal that knows no Japanese gets escapes instead of an error.
@@ -72,7 +71,12 @@ def _text(_context: click.Context, _parameter: click.Parameter, value: str | Non
 
 
 def _names(_context: click.Context, _parameter: click.Parameter, value: str | None) -> Any:
-    return None if value is None else tuple(name.strip() for name in value.split(",") if name.strip())
+    if value is None:
+        return None
+    names = tuple(name.strip() for name in value.split(",") if name.strip())
+    if not names:
+        raise click.BadParameter("name at least one hop")
+    return names
 
 
 # In the order of the help page.

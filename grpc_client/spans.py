@@ -16,6 +16,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
 from opentelemetry.proto.trace.v1 import trace_pb2
 
+from landing.channel import open_channel
 from landing.errors import UsageError
 from landing.text import shown
 from landing.trace_context import TraceContext
@@ -177,4 +178,4 @@ def _pair(key: str, value: str | int) -> KeyValue:
 def _open(endpoint: Endpoint) -> grpc.aio.Channel:
     if endpoint.secure:
         return grpc.aio.secure_channel(endpoint.target, grpc.ssl_channel_credentials())
-    return grpc.aio.insecure_channel(endpoint.target)
+    return open_channel(endpoint.target)

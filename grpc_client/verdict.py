@@ -60,7 +60,9 @@ class _Thread:
     def active(self) -> bool:
         """Whether somebody on the way wrote the headers anew, as a sidecar does that speaks this family.
         One that does not lets them pass as they are."""
-        return len({step.context for step in self.steps}) > 1
+        return any(
+            after.context and after.context != before.context for before, after in pairwise(self.steps)
+        )
 
     @property
     def trace_id(self) -> str | None:
@@ -132,7 +134,7 @@ def _judge_whole(thread: _Thread, hops: Sequence[Hop]) -> Verdict:
         text = f"not sampled: from {unsampled[0]} on, the mesh records nothing of this trace"
         return Verdict(Kind.NOT_SAMPLED, text, thread.trace_id, unsampled[0])
     length = "1 hop" if len(hops) == 1 else f"{len(hops)} hops"
-    behind = "" if hops[-1].role is Role.LAST else f"; what is behind {hops[-1].name} does not report"
+    behind = "" if hops[-1].role is Role.LAST else f", as far as {hops[-1].name}, the last to report"
     direct = [after.place for before, after in pairwise(thread.steps) if before.context == after.context]
     if not direct:
         text = f"connected: one trace ({thread.family}) over {length}, a sidecar before each{behind}"

@@ -89,7 +89,7 @@ from landing.headers import ExtraNames
     show_envvar=True,
     type=click.IntRange(1),
     default=ServerConfig.max_results,
-    help="Greetings that one call may ask for.",
+    help="Greetings that one call of TalkOneAnswerMore or TalkMoreAnswerOne may ask for.",
 )
 @click.option(
     "--channelz/--no-channelz",

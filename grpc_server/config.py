@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from urllib.parse import quote
 
 from landing.errors import UsageError
 from landing.headers import ExtraNames
@@ -41,7 +42,7 @@ class ServerConfig:
     """Seconds that running calls get to finish when the server stops."""
 
     max_results: int = 10_000
-    """How many greetings one call may ask for."""
+    """How many greetings one call of TalkOneAnswerMore or TalkMoreAnswerOne may ask for."""
 
     call_log: bool = True
     """Whether every call leaves a line in the log."""
@@ -51,9 +52,10 @@ class ServerConfig:
 
     def __post_init__(self) -> None:
         """Raises UsageError for a name that would not fit into reports and logs."""
-        if not (self.name.strip() and self.name.isprintable() and len(self.name) <= _LONGEST_NAME):
+        if not (self.name.strip() and self.name.isprintable() and len(quote(self.name)) <= _LONGEST_NAME):
             raise UsageError(
-                f"{shown(self.name)!r} is no name for a hop: use 1 to {_LONGEST_NAME} printable characters"
+                f"{shown(self.name)!r} is no name for a hop:"
+                f" use 1 to {_LONGEST_NAME} printable ASCII characters"
             )
 
     @property

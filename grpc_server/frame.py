@@ -17,7 +17,7 @@ from google.protobuf.message import DecodeError
 
 from grpc_server.greetings import GreetingError, TooManyAskedError, UnknownIndexError
 from landing import hops, log
-from landing.wire import path
+from landing.wire import SERVICE, path
 
 _logger = logging.getLogger(__name__)
 
@@ -25,6 +25,9 @@ _CODES: dict[type[GreetingError], grpc.StatusCode] = {
     UnknownIndexError: grpc.StatusCode.INVALID_ARGUMENT,
     TooManyAskedError: grpc.StatusCode.RESOURCE_EXHAUSTED,
 }
+
+# How long a cancellation may come behind the end of the messages that it causes.
+_CANCELLATION_SECONDS = 0.002
 
 Context = grpc.aio.ServicerContext[Any, Any]
 Decode = Callable[[bytes], Any]
@@ -70,7 +73,12 @@ class CallFrame(grpc.aio.ServerInterceptor):
 
         async def framed(received: Any, context: Context) -> Any:
             async with self._frame(method, context):
-                requests = _decoded(received, decode) if handler.request_streaming else decode(received)
+                streams = SERVICE.methods_by_name[method].client_streaming
+                requests = (
+                    _requests(received, decode, streams=streams)
+                    if handler.request_streaming
+                    else decode(received)
+                )
                 if not inspect.isasyncgenfunction(behaviour):
                     return await behaviour(requests, context)
                 async with aclosing(behaviour(requests, context)) as responses:
@@ -90,14 +98,14 @@ class CallFrame(grpc.aio.ServerInterceptor):
         log.trace_id.set(hop.trace_id)  # each call runs in a task of its own, and the value ends with it
         # Set first, it goes out however the call ends.
         context.set_trailing_metadata(((hops.KEY, hops.encode(hop)),))
-        if self._refuses:
-            await context.abort(grpc.StatusCode.UNAVAILABLE, f"{self._name} is shutting down")
         started = time.monotonic()
         peer = unquote(context.peer())  # asked now: gRPC forgets it when the call is over
         ending = grpc.StatusCode.UNKNOWN  # what gRPC makes of an exception that nobody foresaw
         self._under_way += 1
         self._idle.clear()
         try:
+            if self._refuses:
+                await context.abort(grpc.StatusCode.UNAVAILABLE, f"{self._name} is shutting down")
             yield
             ending = grpc.StatusCode.OK
         except GreetingError as error:
@@ -110,9 +118,13 @@ class CallFrame(grpc.aio.ServerInterceptor):
             ending = context.code()
             raise
         except asyncio.CancelledError:
-            late = context.time_remaining() == 0
-            ending = grpc.StatusCode.DEADLINE_EXCEEDED if late else grpc.StatusCode.CANCELLED
+            ending = _cut_off(context)
             raise
+        except grpc.aio.InternalError as error:
+            # Nothing can be sent any more: for the caller the call is over, and the task of the call is
+            # cancelled a moment later.
+            ending = _cut_off(context)
+            raise asyncio.CancelledError from error
         finally:
             self._under_way -= 1
             if not self._under_way:
@@ -124,9 +136,30 @@ class CallFrame(grpc.aio.ServerInterceptor):
                 _logger.info(method, extra=facts)
 
 
-async def _decoded(received: AsyncIterator[bytes], decode: Decode) -> AsyncIterator[Any]:
+async def _requests(received: AsyncIterator[bytes], decode: Decode, *, streams: bool) -> AsyncIterator[Any]:
+    """The messages of a call. It ends only where the caller has said that it is done.
+
+    grpc.aio ends `received` alike where the caller has cancelled, or its deadline has passed, and cancels
+    the task of the call a moment later. Whoever took that for the end would answer half a stream, or pass
+    it on as a whole one.
+
+    Args:
+        received: the messages as bytes.
+        decode: makes a message of bytes.
+        streams: whether the caller may send more than one; one is complete when it is there.
+    """
+    complete = False
     async for message in received:
+        complete = not streams
         yield decode(message)
+    if not complete:
+        await asyncio.sleep(_CANCELLATION_SECONDS)
+
+
+def _cut_off(context: Context) -> grpc.StatusCode:
+    """How a call ended that its caller, or its deadline, has cut off."""
+    late = context.time_remaining() == 0
+    return grpc.StatusCode.DEADLINE_EXCEEDED if late else grpc.StatusCode.CANCELLED
 
 
 def _as_it_is(message: bytes) -> bytes:

@@ -38,8 +38,7 @@ def _relay(
 
     async def relay(requests: AsyncIterator[bytes], context: Context) -> None:
         metadata = forward(tuple(context.invocation_metadata() or ()))
-        # The time that is left is the deadline of the outgoing call; None stays None.
-        call = ask(metadata=metadata, timeout=context.time_remaining())
+        call = ask(metadata=metadata, timeout=_left(context.time_remaining()))
         watch = EndingWatch(call)
         try:
             async with asyncio.TaskGroup() as tasks:
@@ -53,6 +52,19 @@ def _relay(
     return relay
 
 
+def _left(seconds: float | None) -> float | None:
+    """The deadline of the outgoing call: the time that is left, None where there is no deadline.
+
+    gRPC puts a timeout on the wire with three digits, rounded up, so that a call could gain time at every
+    hop. A millisecond below a number of three digits, it comes out as that number.
+    """
+    if seconds is None:
+        return None
+    milliseconds = int(seconds * 1000)
+    unit: int = 10 ** max(0, len(str(milliseconds)) - 3)
+    return max(0, milliseconds // unit * unit - 1) / 1000
+
+
 async def _pass_requests(requests: AsyncIterator[bytes], call: Call) -> None:
     # Each write waits for room towards the next hop before the next message is taken from the caller,
     # so that at no time more than one message of a stream is held here.
@@ -60,7 +72,7 @@ async def _pass_requests(requests: AsyncIterator[bytes], call: Call) -> None:
         async for message in requests:
             await call.write(message)
         await call.done_writing()
-    except (grpc.aio.AioRpcError, asyncio.InvalidStateError):
+    except (grpc.aio.AioRpcError, grpc.aio.InternalError, asyncio.InvalidStateError):
         pass  # the next hop has ended the call: how, comes out where its answers are read
 
 
@@ -72,6 +84,8 @@ async def _pass_answers(call: Call, context: Context) -> None:
             await context.write(message)
     except grpc.aio.AioRpcError:
         pass  # the call has ended with a status: `_end_alike` passes it on
+    except grpc.aio.InternalError as error:
+        raise asyncio.CancelledError from error  # the caller takes no more answers
 
 
 async def _end_alike(end: Ending, context: Context) -> None:

@@ -35,7 +35,7 @@ _OPTIONS = {
     # Clients may keep idle connections alive; gRPC's default answers pings more often than every
     # five minutes by closing the connection.
     "grpc.keepalive_permit_without_calls": 1,
-    "grpc.http2.min_ping_interval_without_data_ms": 5000,
+    "grpc.http2.min_ping_interval_without_data_ms": 1000,
 }
 
 

@@ -19,6 +19,8 @@ _OPTIONS: Mapping[str, int | str] = {
     "grpc.max_reconnect_backoff_ms": 2000,
     # How long one attempt may take where packets vanish (default 20 s).
     "grpc.min_reconnect_backoff_ms": 5000,
+    # A hop's next hop is named to it. A proxy variable, meant for the web, would lead calls astray.
+    "grpc.enable_http_proxy": 0,
     # A channel has its own connections: two hops in one process must not share a fate.
     "grpc.use_local_subchannel_pool": 1,
 }

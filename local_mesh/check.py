@@ -112,7 +112,8 @@ def make(mesh: Mesh, calls: Calls, record: Path) -> list[Call]:
     command += ["--trace-headers", calls.headers, "--spans-to", f"http://{mesh.collector_grpc}"]
     command += ["--repeat", str(calls.repeat), "--concurrency", str(calls.concurrency)]
     command += ["--timeout", f"{_CALL_SECONDS + _delays(mesh.topology):g}"]
-    code = subprocess.run(command, check=False, env=environment()).returncode
+    # A session of its own: Ctrl-C is for us, who end the client.
+    code = subprocess.run(command, check=False, env=environment(), start_new_session=True).returncode
     if code not in _CALL_EXITS:
         raise MachineError(f"the client ended with exit code {code}")
     return [_call(json.loads(line)) for line in record.read_text(encoding="utf-8").splitlines()]

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import signal
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import AsyncExitStack
@@ -27,6 +28,9 @@ from landing.pb.landing_pb2_grpc import (
     LandingServiceStub,
     add_LandingServiceServicer_to_server,
 )
+
+# Started in the background of a script, Python ignores SIGINT, and so would every program that a test starts.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 Metadata = Sequence[tuple[str, str | bytes]]
 Context = grpc.aio.ServicerContext[TalkRequest, TalkResponse]

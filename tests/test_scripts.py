@@ -28,15 +28,8 @@ def _folders_of_its_own(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytes
 
 def _left_over(marker: str) -> list[str]:
     """The command lines of processes that still run and hold `marker`."""
-    found = []
-    for folder in Path("/proc").iterdir():
-        try:
-            line = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode()
-        except OSError:
-            continue
-        if marker in line:
-            found.append(line)
-    return found
+    told = subprocess.run(["ps", "-axo", "args="], check=True, capture_output=True, text=True)
+    return [line for line in told.stdout.splitlines() if marker in line]
 
 
 @pytest.mark.parametrize("shell", [["sh"], ["dash"], ["bash"], ["bash", "--posix"], []], ids=" ".join)
@@ -50,9 +43,15 @@ def test_test_sh_local_passes_in_every_shell(shell: list[str], tmp_path: Path) -
 
 
 def test_hops_have_no_settings_but_their_own() -> None:
-    done = _run(
-        "sh", "test.sh", "local", GRPC_HELLO_BACKEND="elsewhere", GRPC_HELLO_SECURE="Y", GRPC_SERVER="x y"
-    )
+    nowhere = "http://127.0.0.1:9"
+    foreign = {"GRPC_HELLO_BACKEND": "elsewhere", "GRPC_HELLO_SECURE": "Y", "GRPC_SERVER": "x y"}
+    foreign |= {
+        "http_proxy": nowhere,
+        "https_proxy": nowhere,
+        "grpc_proxy": nowhere,
+        "CDPATH": str(ROOT.parent),
+    }
+    done = _run("sh", "test.sh", "local", cwd=ROOT, **foreign)
     assert done.returncode == 0, done.stdout + done.stderr
 
 
@@ -120,6 +119,15 @@ def clone(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["git", "clone", "--quiet", ROOT, folder], check=True)
     yield folder
     shutil.rmtree(folder)
+
+
+def test_an_environment_of_somebody_else_is_left_alone(clone: Path) -> None:
+    (clone / ".venv").mkdir()
+    (clone / ".venv/mine").touch()
+    done = _run("sh", "scripts/setup", cwd=clone)
+    assert done.returncode == 3
+    assert ".venv is there and not ours" in done.stderr
+    assert (clone / ".venv/mine").exists()
 
 
 def test_a_machine_without_python_is_told_so(clone: Path) -> None:

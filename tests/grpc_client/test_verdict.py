@@ -170,6 +170,11 @@ def test_a_gateway_may_sample_what_the_client_would_not() -> None:
     assert judge(_way("w1.1", "w1.2"), _sent(CLIENT, sampled=False)).kind is Kind.CONNECTED
 
 
+def test_a_family_that_only_fades_away_says_nothing_of_a_mesh_that_speaks_the_other() -> None:
+    verdict = _judge(CLIENT, "w1.0 b1.1", "w1.0 b1.2", "b2.3")
+    assert (verdict.kind, verdict.hop, verdict.trace_id) == (Kind.BROKEN, "svc2", _trace("1"))
+
+
 def test_a_b3_trace_id_of_64_bits_is_the_one_of_128_that_begins_with_zeros() -> None:
     ids = ("463ac35c9f6413ad", "463ac35c9f6413ad".rjust(32, "0"))
     hops = [
@@ -211,7 +216,7 @@ def test_without_a_report_there_is_no_judging(unreadable: str, text: str) -> Non
 @pytest.mark.parametrize("seen", [("w1.1",), ("w1.0",), ("w1.1", "w1.2"), ("w1.0", "w1.0")])
 def test_a_last_reporter_that_is_a_relay_means_that_more_lies_behind(seen: tuple[str, ...]) -> None:
     verdict = judge(_way(*seen, last=Role.RELAY), _sent(CLIENT))
-    assert verdict.text.endswith(f"; what is behind svc{len(seen)} does not report")
+    assert verdict.text.endswith(f", as far as svc{len(seen)}, the last to report")
 
 
 def test_the_verdicts_are_five_and_their_names_are_stable() -> None:

@@ -1,7 +1,8 @@
 """What bad input gets: a clear error, a server that goes on serving, and memory back where it was."""
 
 import gc
-from pathlib import Path
+import os
+import subprocess
 from typing import Any
 
 import grpc
@@ -86,9 +87,10 @@ async def test_a_client_stream_without_end_is_too_much(start_chain: Any, ask: An
     exactly = await ask(chain.target, MORE_ONE, ",".join(["0"] * 100))
     assert exactly.code is grpc.StatusCode.OK
     assert len(exactly.answers[0].results) == 100
-    more = await ask(chain.target, MORE_ONE, ",".join(["0"] * 5000))
-    assert more.code is grpc.StatusCode.RESOURCE_EXHAUSTED
-    assert "100 greetings" in more.details
+    for count in (101, 5000):
+        more = await ask(chain.target, MORE_ONE, ",".join(["0"] * count))
+        assert more.code is grpc.StatusCode.RESOURCE_EXHAUSTED
+        assert "100 greetings" in more.details
 
 
 async def test_an_answer_larger_than_a_message_is_too_much(start_chain: Any, ask: Any) -> None:
@@ -142,5 +144,6 @@ async def test_a_huge_request_id_does_not_break_the_report(start_chain: Any, ask
 
 
 def _resident_megabytes() -> float:
-    pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
-    return pages * 4096 / 1024 / 1024
+    # ps is everywhere, /proc is not.
+    told = subprocess.run(["ps", "-o", "rss=", "-p", str(os.getpid())], check=True, capture_output=True)
+    return int(told.stdout) / 1024

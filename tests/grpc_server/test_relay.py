@@ -118,8 +118,8 @@ async def test_the_deadline_shrinks_and_goes_along(
     chain = await start_chain(length, backend=f"127.0.0.1:{peer.port}")
     await ask(chain.target, pattern, timeout=seconds)
     assert peer.remaining is not None
-    # On the wire, gRPC writes a timeout with three digits, rounded up.
-    assert seconds * 0.9 - 1 < peer.remaining < seconds * 1.011
+    # The client's gRPC rounds up to three digits; no hop adds to that.
+    assert seconds * 0.9 - 1 < peer.remaining < seconds * 1.006
 
 
 @lengths
@@ -182,6 +182,48 @@ async def test_a_stream_that_the_last_hop_refuses_half_way_keeps_its_status(
             assert outcome.code is grpc.StatusCode.INVALID_ARGUMENT
             assert '"nonsense"' in outcome.details
             assert len(outcome.hops) == length
+
+
+LOGGED = {f"svc{number}": {"call_log": True} for number in (1, 2, 3)}
+
+
+def _codes(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [vars(record)["fields"]["code"] for record in caplog.records if record.msg in RPCS]
+
+
+RPCS = {pattern.rpc for pattern in PATTERNS}
+
+
+@pytest.mark.parametrize("ends", ["cancelled", "late"])
+@pytest.mark.parametrize("pattern", [MORE_ONE, BIDI], ids=lambda pattern: pattern.command)
+async def test_no_hop_takes_a_stream_that_was_cut_off_for_a_whole_one(
+    start_chain: Any, eventually: Any, caplog: pytest.LogCaptureFixture, pattern: Pattern, ends: str
+) -> None:
+    caplog.set_level(logging.INFO)
+    chain = await start_chain(3, at=LOGGED)
+    calls = []
+    for _ in range(20):
+        call = _start(chain, pattern, timeout=0.3 if ends == "late" else None)
+        await call.write(TalkRequest(data="0"))
+        calls.append(call)
+    if ends == "cancelled":
+        await asyncio.sleep(0.1)  # the messages are on their way
+        for call in calls:
+            call.cancel()
+    await eventually(lambda: len(_codes(caplog)) == 60)
+    assert set(_codes(caplog)) <= {"CANCELLED", "DEADLINE_EXCEEDED"}
+    assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []
+
+
+async def test_every_hop_logs_the_status_and_none_a_secret(
+    start_chain: Any, ask: Any, caplog: pytest.LogCaptureFixture, pattern: Pattern
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    chain = await start_chain(3, at=LOGGED)
+    outcome = await ask(chain.target, pattern, "9", headers=(("authorization", "tell-nobody"),))
+    assert outcome.code is grpc.StatusCode.INVALID_ARGUMENT
+    assert _codes(caplog) == ["INVALID_ARGUMENT"] * 3
+    assert "tell-nobody" not in caplog.text + "".join(str(vars(record)) for record in caplog.records)
 
 
 async def test_callers_that_go_away_at_any_moment_leave_no_error_behind(
