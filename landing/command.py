@@ -2,6 +2,7 @@
 
 import math
 import os
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -29,6 +30,9 @@ class Seconds(click.FloatRange):
         return seconds
 
 
+_INTERRUPTED_EXIT = 130
+
+
 class _ShownMachineError(click.ClickException):
     """The machine does not allow what was asked for."""
 
@@ -40,6 +44,8 @@ def user_errors() -> Iterator[None]:
     """Shows our own errors as one line on stderr: exit code 2 for wrong usage, 3 for the environment."""
     try:
         yield
+    except KeyboardInterrupt:
+        sys.exit(_INTERRUPTED_EXIT)  # quietly: whoever pressed Ctrl-C knows
     except UsageError as error:
         raise click.UsageError(str(error)) from error
     except HelloError as error:
