@@ -92,10 +92,19 @@ async def run(
         async def work() -> None:
             for number, talk in jobs:  # shared: each worker takes the next
                 on_outcome(await caller.call(number, talk))
+                _heed_cancellation()
 
         async with asyncio.TaskGroup() as workers:
             for _ in range(min(plan.concurrency, plan.repeat * len(plan.talks))):
                 workers.create_task(work())
+
+
+def _heed_cancellation() -> None:
+    """Ends a task that was cancelled while a call of its own was just failing: grpc.aio then raises the
+    status of the call, and the cancellation is lost."""
+    task = asyncio.current_task()
+    if task is not None and task.cancelling():
+        raise asyncio.CancelledError
 
 
 @dataclass(frozen=True)

@@ -109,9 +109,13 @@ def judge(hops: Sequence[Hop], sent: Metadata, unreadable: str = "") -> Verdict:
             hop=hops[0].name,
         )
     # A family that nobody writes says nothing about the mesh, where there is one that somebody writes.
-    candidates = [thread for thread in threads if thread.active] or threads
-    whole = [thread for thread in candidates if thread.breaks is None]
-    return _judge_whole(whole[0], hops) if whole else _judge_broken(candidates[0])
+    active = [thread for thread in threads if thread.active]
+    broken = [thread for thread in active or threads if thread.breaks]
+    whole = [thread for thread in active or threads if not thread.breaks]
+    # Of the families that the mesh speaks, one whole is enough; without a mesh, each is to be forwarded.
+    if whole and (active or not broken):
+        return _judge_whole(whole[0], hops)
+    return _judge_broken(broken[0])
 
 
 def _judge_broken(thread: _Thread) -> Verdict:

@@ -105,7 +105,7 @@ def test_the_trace_to_look_up_is_that_of_the_family_that_the_mesh_speaks(
         pytest.param(CLIENT, ("w1.0", "-", "-"), "svc1", "none", id="no mesh"),
         pytest.param(CLIENT, ("w1.0", "w1.0", "-"), "svc2", "none", id="no mesh, a middle hop"),
         pytest.param(CLIENT, ("w1.1", "-", "w2.1"), "svc1", "none", id="a gap"),
-        pytest.param(CLIENT, ("w1.0 b1.1", "b2.2", "b2.3"), "svc1", "none", id="Zipkin, all dropped"),
+        pytest.param(CLIENT, ("w1.0 b1.1", "b2.2", "b2.3"), "svc1", "another", id="Zipkin, all dropped"),
         pytest.param(
             CLIENT, ("w1.0 b1.1", "w1.0 b2.2", "w1.0 b2.3"), "svc1", "another", id="Zipkin, B3 dropped"
         ),
