@@ -16,8 +16,10 @@ from grpc_client.verdict import Verdict, judge
 from landing import hops
 from landing.channel import open_channel
 from landing.ending import EndingWatch
+from landing.errors import MachineError
 from landing.pb.landing_pb2 import TalkRequest, TalkResponse
 from landing.pb.landing_pb2_grpc import LandingServiceStub
+from landing.text import shown
 from landing.trace_context import Metadata, TraceContext, fresh
 
 _COMPRESSIONS = {
@@ -26,6 +28,7 @@ _COMPRESSIONS = {
     "deflate": grpc.Compression.Deflate,
 }
 
+_PROBE_SECONDS = 2.0
 
 # By what each sort of mesh continues a trace.
 _TRACE_HEADERS: Mapping[TraceHeaders, Callable[[TraceContext], tuple[tuple[str, str], ...]]] = {
@@ -77,12 +80,14 @@ async def run(
         on_problem: called with a line of text where spans could not be sent; no call suffers from that.
 
     Raises:
-        MachineError: certificates that cannot be read.
+        MachineError: certificates that cannot be read, or no connection within `plan.connect_timeout`.
     """
     jobs = enumerate((talk for _ in range(plan.repeat) for talk in plan.talks), start=1)
 
     async with AsyncExitStack() as stack:
         channel = await stack.enter_async_context(_open(plan))
+        if plan.connect_timeout is not None:
+            await _connect(channel, plan.target, plan.connect_timeout)
         sender = None
         if plan.spans_to is not None:
             sender = await stack.enter_async_context(spans.sending(plan.spans_to, on_problem))
@@ -97,6 +102,22 @@ async def run(
         async with asyncio.TaskGroup() as workers:
             for _ in range(min(plan.concurrency, plan.repeat * len(plan.talks))):
                 workers.create_task(work())
+
+
+async def _connect(channel: grpc.aio.Channel, target: str, seconds: float) -> None:
+    """Waits for a connection: TCP, and HTTP/2 on top of it.
+
+    Raises:
+        MachineError: none comes; with the reason that gRPC gives.
+    """
+    try:
+        async with asyncio.timeout(seconds):
+            await channel.channel_ready()
+    except TimeoutError:
+        # Only a call is told why there is no connection; which call does not matter, as it leads nowhere.
+        call = LandingServiceStub(channel).Talk(TalkRequest(), timeout=_PROBE_SECONDS)
+        reason = shown(await call.details() or (await call.code()).name, 300)
+        raise MachineError(f"no connection to {shown(target, 100)} within {seconds:g} s: {reason}") from None
 
 
 def _heed_cancellation() -> None:

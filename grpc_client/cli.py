@@ -160,7 +160,8 @@ _OPTIONS: tuple[Callable[[Any], Any], ...] = (
         "--expect-hops",
         callback=_names,
         metavar="NAME,NAME,…",
-        help="Fail unless each call is answered rightly by exactly these hops in this order, on one trace.",
+        help="Fail unless each call is answered rightly by exactly these hops in this order, on one trace;"
+        " NAME|NAME where either will do. Says at the end what was checked, and what to do where it failed.",
     ),
     click.option("--expect-sidecars", is_flag=True, help="With --expect-hops: and a sidecar before each."),
     click.option(
@@ -181,6 +182,12 @@ _OPTIONS: tuple[Callable[[Any], Any], ...] = (
         help="How messages are compressed.",
     ),
     click.option("--keepalive", type=Seconds(10, 86400), help="Seconds between keepalive pings."),
+    click.option(
+        "--connect-timeout",
+        type=Seconds(0, 3600),
+        show_default="the first call finds out",
+        help="Seconds to wait for a connection before the first call; without one, end with exit code 3.",
+    ),
     click.option("--wait-for-ready", is_flag=True, help="Wait for a server that is not there yet."),
     click.option(
         "--retries",
@@ -205,8 +212,7 @@ def _add_command(name: str, patterns: tuple[Pattern, ...], help_text: str) -> No
                 show(
                     plan,
                     as_json=options["output"] == "json",
-                    expected_hops=options["expect_hops"],
-                    expect_sidecars=options["expect_sidecars"],
+                    expected=_expectation(options["expect_hops"], sidecars=options["expect_sidecars"]),
                     record=options["record"],
                 )
             )
@@ -220,6 +226,12 @@ def _add_command(name: str, patterns: tuple[Pattern, ...], help_text: str) -> No
 for _pattern in PATTERNS:
     _add_command(_pattern.command, (_pattern,), _pattern.help)
 _add_command("all", PATTERNS, "All four patterns, one after the other.")
+
+
+def _expectation(hops: tuple[str, ...] | None, *, sidecars: bool) -> Any:
+    from grpc_client.expectation import Expectation
+
+    return None if hops is None else Expectation(hops, sidecars)
 
 
 def _plan(
@@ -248,6 +260,7 @@ def _plan(
         "concurrency",
         "compression",
         "keepalive",
+        "connect_timeout",
         "wait_for_ready",
         "retries",
     )

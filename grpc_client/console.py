@@ -8,14 +8,14 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 
 import click
 
 from grpc_client import render
 from grpc_client.calls import Outcome, run
-from grpc_client.expectation import mismatches
+from grpc_client.checks import Checks
+from grpc_client.expectation import Expectation, Mismatch, mismatches
 from grpc_client.plan import Plan, Talk
 from grpc_client.tally import Tally
 from landing.errors import MachineError
@@ -35,8 +35,7 @@ def show(
     plan: Plan,
     *,
     as_json: bool,
-    expected_hops: Sequence[str] | None,
-    expect_sidecars: bool = False,
+    expected: Expectation | None = None,
     record: Path | None = None,
 ) -> int:
     """Makes the calls of a plan and prints what comes of them.
@@ -44,33 +43,33 @@ def show(
     Args:
         plan: what to do.
         as_json: JSON lines instead of text.
-        expected_hops: the names of the hops that each call must take; None: whichever it takes.
-        expect_sidecars: whether a sidecar must stand before each of them.
+        expected: what each call must be; None: whatever it is.
         record: a file that takes a JSON line for each call.
 
     Returns:
         The exit code.
 
     Raises:
-        MachineError: certificates that cannot be read, an output or a record that cannot be written.
+        MachineError: certificates that cannot be read, no connection within the time that the plan gives,
+            an output or a record that cannot be written.
         BrokenPipeError: whoever read the output has gone.
     """
     kind = _JsonConsole if as_json else _CountingConsole if plan.repeat > 1 else _TextConsole
-    judge = partial(_judged, expected_hops=expected_hops, sidecars=expect_sidecars)
     started = time.monotonic()
     with _progress(plan, wanted=kind is _CountingConsole) as on_progress, _recording(record) as on_line:
-        console = kind(judge, on_progress, on_line)
+        console = kind(expected, on_progress, on_line)
         try:
             asyncio.run(run(plan, console.on_answer, console.on_outcome, console.on_problem))
         except KeyboardInterrupt:
             return _INTERRUPTED_EXIT
         except ExceptionGroup as group:  # of the tasks that call: what fails in them is to print
             raise _output_error(group.exceptions[0]) from None
-    if plan.repeat > 1:
-        try:
+    try:
+        if plan.repeat > 1:
             console.summarize(time.monotonic() - started)
-        except OSError as error:
-            raise _output_error(error) from None
+        console.show_checks()
+    except OSError as error:
+        raise _output_error(error) from None
     return console.exit_code
 
 
@@ -92,10 +91,6 @@ def _progress(plan: Plan, *, wanted: bool) -> Iterator[Callable[[], None]]:
         yield lambda: bar.update(1)
 
 
-def _judged(outcome: Outcome, *, expected_hops: Sequence[str] | None, sidecars: bool) -> Sequence[str]:
-    return [] if expected_hops is None else mismatches(outcome, expected_hops, sidecars=sidecars)
-
-
 @contextmanager
 def _recording(path: Path | None) -> Iterator[Callable[[str], None]]:
     """Something to call with each line of the record."""
@@ -115,12 +110,12 @@ class _Console(ABC):
 
     def __init__(
         self,
-        judge: Callable[[Outcome], Sequence[str]],
+        expected: Expectation | None,
         on_progress: Callable[[], None],
         on_line: Callable[[str], None],
     ) -> None:
         self.exit_code = 0
-        self._judge = judge
+        self._checks = None if expected is None else Checks(expected)
         self._on_progress = on_progress
         self._on_line = on_line
         self._tallies: dict[Talk, Tally] = {}
@@ -131,19 +126,26 @@ class _Console(ABC):
 
     def on_outcome(self, outcome: Outcome) -> None:
         """Counts a call that has ended and shows how."""
-        found = self._judge(outcome)
+        found = self._check(outcome)
         self._on_line(render.outcome_json(outcome, found))
         self._tallies.setdefault(outcome.talk, Tally()).add(outcome)
         self.exit_code = self.exit_code or _exit_code(outcome, found)
         self._on_progress()
         self._show(outcome, found)
 
+    def _check(self, outcome: Outcome) -> Sequence[Mismatch]:
+        if self._checks is None:
+            return ()
+        found = mismatches(outcome, self._checks.expected)
+        self._checks.add(outcome, found)
+        return found
+
     def on_problem(self, text: str) -> None:
         """Shows what went wrong beside the calls."""
         click.echo(shown(text, 300), err=True)
 
     @abstractmethod
-    def _show(self, outcome: Outcome, found: Sequence[str]) -> None: ...
+    def _show(self, outcome: Outcome, found: Sequence[Mismatch]) -> None: ...
 
     def summarize(self, seconds: float) -> None:
         """Shows the counts of each talk."""
@@ -153,6 +155,14 @@ class _Console(ABC):
     @abstractmethod
     def _summary(self, talk: Talk, tally: Tally, seconds: float) -> str: ...
 
+    def show_checks(self) -> None:
+        """Shows how each check went over all calls, where something was expected of them."""
+        if self._checks is not None:
+            click.echo(self._checks_summary(self._checks))
+
+    @abstractmethod
+    def _checks_summary(self, checks: Checks) -> str: ...
+
 
 class _JsonConsole(_Console):
     """Every answer and every outcome, a line each."""
@@ -160,13 +170,16 @@ class _JsonConsole(_Console):
     def on_answer(self, number: int, talk: Talk, answer: TalkResponse) -> None:
         click.echo(render.answer_json(number, talk, answer))
 
-    def _show(self, outcome: Outcome, found: Sequence[str]) -> None:
+    def _show(self, outcome: Outcome, found: Sequence[Mismatch]) -> None:
         click.echo(render.outcome_json(outcome, found))
         if not outcome.ok:
             click.echo(render.failure(outcome), err=True)
 
     def _summary(self, talk: Talk, tally: Tally, seconds: float) -> str:
         return render.tally_json(talk, tally, seconds)
+
+    def _checks_summary(self, checks: Checks) -> str:
+        return render.checks_json(checks)
 
 
 class _TextConsole(_Console):
@@ -178,7 +191,7 @@ class _TextConsole(_Console):
         self._head(number, talk)
         click.echo(render.answer_text(answer))
 
-    def _show(self, outcome: Outcome, found: Sequence[str]) -> None:
+    def _show(self, outcome: Outcome, found: Sequence[Mismatch]) -> None:
         self._head(outcome.number, outcome.talk)
         if table := render.hop_table(outcome.hops):
             click.echo(f"\n{table}")
@@ -186,7 +199,7 @@ class _TextConsole(_Console):
             click.echo(render.failure(outcome), err=True)
         click.echo(f"{render.verdict(outcome)}\n")
         for mismatch in found:
-            click.echo(f"not as expected: {mismatch}", err=True)
+            click.echo(f"not as expected: {mismatch.text}", err=True)
 
     def _head(self, number: int, talk: Talk) -> None:
         if number != self._headed:
@@ -196,25 +209,33 @@ class _TextConsole(_Console):
     def _summary(self, talk: Talk, tally: Tally, seconds: float) -> str:
         return render.tally_text(talk, tally, seconds)
 
+    def _checks_summary(self, checks: Checks) -> str:
+        return f"{render.checks_text(checks)}\n"
+
 
 class _CountingConsole(_TextConsole):
     """Many calls: only the first failures one by one, and the counts."""
 
     _told = 0
 
+    def _checks_summary(self, checks: Checks) -> str:
+        return f"\n{super()._checks_summary(checks)}"
+
     def on_answer(self, number: int, talk: Talk, answer: TalkResponse) -> None:
         """Says nothing: the counts say it."""
 
-    def _show(self, outcome: Outcome, found: Sequence[str]) -> None:
-        failures = [f"not as expected: {mismatch}" for mismatch in found]
+    def _show(self, outcome: Outcome, found: Sequence[Mismatch]) -> None:
+        failures = [f"not as expected: {mismatch.text}" for mismatch in found]
         if not outcome.ok:
             failures = [render.failure(outcome)]
+        trace_id = outcome.verdict.trace_id or outcome.sent_trace_id
+        trace = f" (trace {shown(trace_id)})" if trace_id else ""
         for line in failures[: _TOLD_FAILURES - self._told]:
             self._told += 1
-            click.echo(f"call {outcome.number}: {line}", err=True)
+            click.echo(f"call {outcome.number}: {line}{trace}", err=True)
 
 
-def _exit_code(outcome: Outcome, found: Sequence[str]) -> int:
+def _exit_code(outcome: Outcome, found: Sequence[Mismatch]) -> int:
     if not outcome.ok:
         number: int = outcome.code.value[0]
         return _STATUS_EXIT + number

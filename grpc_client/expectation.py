@@ -1,6 +1,8 @@
 """Holds an outcome against what was expected of it."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
 
 from grpc_client.calls import Outcome
 from grpc_client.verdict import Kind
@@ -8,25 +10,92 @@ from landing.pb.landing_pb2 import OK
 from landing.text import shown
 from landing.wire import STATUS_ANSWERED
 
-_CONTINUOUS = (Kind.CONNECTED, Kind.NO_SIDECAR)
+_CONTINUOUS = (Kind.CONNECTED, Kind.NO_SIDECAR, Kind.NOT_TRACED)
 
 
-def mismatches(outcome: Outcome, expected_hops: Sequence[str], *, sidecars: bool = False) -> list[str]:
-    """What is wrong with a call that should have taken exactly `expected_hops`, in this order, on one trace,
-    and, with `sidecars`, a sidecar before each.
+class Check(StrEnum):
+    """What is looked at in each call, in the order in which a user should mend it."""
 
-    Each is one line; none means that all is well.
-    """
+    ANSWERS = "answers"
+    WAY = "way"
+    TRACE = "trace"
+    SIDECARS = "sidecars"
+    SAMPLED = "sampled"
+
+
+# Which check a verdict on the trace fails.
+_FAILED_BY = {
+    Kind.BROKEN: Check.TRACE,
+    Kind.NOT_SAMPLED: Check.SAMPLED,
+    Kind.NO_SIDECAR: Check.SIDECARS,
+    Kind.NOT_TRACED: Check.SIDECARS,
+    Kind.NO_REPORT: Check.WAY,
+}
+
+
+@dataclass(frozen=True)
+class Expectation:
+    """What every call of a run is expected to be."""
+
+    hops: tuple[str, ...]
+    """The names of the hops that it takes, first hop first; `a|b` where either will do."""
+    sidecars: bool = False
+    """Whether a sidecar stands before each of them."""
+
+
+@dataclass(frozen=True)
+class Mismatch:
+    """One thing that is wrong with a call."""
+
+    check: Check
+    text: str
+    """In one line."""
+
+
+def mismatches(outcome: Outcome, expected: Expectation) -> list[Mismatch]:
+    """What is wrong with a call that should have taken exactly the expected hops, in this order, on one
+    trace, and, where they are expected, a sidecar before each. None means that all is well."""
     if not outcome.ok:
-        return [f"ended {outcome.code.name}: {shown(outcome.details, 200)}"]
-    found = []
+        return [Mismatch(Check.ANSWERS, f"ended {outcome.code.name}: {shown(outcome.details, 200)}")]
+    return [
+        *(Mismatch(Check.WAY, text) for text in _wrong_way(outcome, expected.hops)),
+        *_wrong_trace(outcome, expected),
+        *(Mismatch(Check.ANSWERS, text) for text in _wrong_answers(outcome)),
+    ]
+
+
+def looked_at(outcome: Outcome, expected: Expectation) -> set[Check]:
+    """Of which checks a call tells anything: one that failed tells nothing of its trace, and a trace that is
+    broken nothing of sidecars."""
+    if not outcome.ok:
+        return {Check.ANSWERS}
+    found = {Check.ANSWERS, Check.WAY}
+    kind = outcome.verdict.kind
+    if kind is not Kind.NO_REPORT:
+        found.add(Check.TRACE)
+    if expected.sidecars and kind in _CONTINUOUS and outcome.verdict.trace_id is not None:
+        found.add(Check.SIDECARS)
+    if outcome.verdict.sampled is not None:
+        found.add(Check.SAMPLED)
+    return found
+
+
+def _wrong_way(outcome: Outcome, expected: Sequence[str]) -> Iterator[str]:
     taken = [hop.name for hop in outcome.hops]
-    if taken != list(expected_hops):
-        found.append(f"went {_way(taken)}, expected {_way(expected_hops)}")
-    wanted = (Kind.CONNECTED,) if sidecars else _CONTINUOUS
-    if outcome.verdict.kind not in wanted or outcome.verdict.trace_id is None:
-        found.append(shown(outcome.verdict.text, 300))
-    return found + _wrong_answers(outcome)
+    same_length = len(taken) == len(expected)
+    if not (
+        same_length and all(name in wanted.split("|") for name, wanted in zip(taken, expected, strict=True))
+    ):
+        yield f"went {_way(taken)}, expected {_way(expected)}"
+
+
+def _wrong_trace(outcome: Outcome, expected: Expectation) -> Iterator[Mismatch]:
+    verdict = outcome.verdict
+    wanted = (Kind.CONNECTED,) if expected.sidecars else _CONTINUOUS
+    if verdict.kind in wanted and verdict.trace_id is not None:
+        return
+    check = _FAILED_BY[verdict.kind] if verdict.trace_id or verdict.kind is Kind.NO_REPORT else Check.TRACE
+    yield Mismatch(check, shown(verdict.text, 300))
 
 
 def _wrong_answers(outcome: Outcome) -> list[str]:

@@ -102,6 +102,8 @@ class Plan:
     """How messages are compressed."""
     keepalive: float | None = None
     """Seconds between keepalive pings; None: no pings."""
+    connect_timeout: float | None = None
+    """Seconds to wait for a connection before the first call; None: the first call finds out."""
     wait_for_ready: bool = False
     """Whether a call waits for a server that is not there yet, up to its timeout."""
     retries: int = 0

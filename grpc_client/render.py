@@ -1,14 +1,28 @@
 """Values → text for people, or JSON lines for programs. Prints nothing."""
 
-from collections.abc import Mapping, Sequence
+import textwrap
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from grpc_client.calls import Outcome
+from grpc_client.checks import Checks, Row
+from grpc_client.expectation import Check, Mismatch
 from grpc_client.plan import Talk
 from grpc_client.tally import Tally
 from landing.hops import Hop, Role
 from landing.pb.landing_pb2 import OK, ResultType, TalkResponse, TalkResult
 from landing.text import json_line, shown
+
+_WIDTH = 80
+
+# What it says of the calls that a check passed.
+_PASSED = {
+    Check.ANSWERS: "as asked",
+    Check.WAY: "by the expected hops, in order",
+    Check.TRACE: "one trace id at every hop",
+    Check.SIDECARS: "another parent span at every hop: a sidecar before each",
+    Check.SAMPLED: "the mesh records the trace",
+}
 
 
 def answer_text(answer: TalkResponse) -> str:
@@ -64,7 +78,17 @@ def tally_text(talk: Talk, tally: Tally, seconds: float) -> str:
     lines.append("  verdicts  " + _counts(tally.verdicts))
     if tally.errors:
         lines.append("  statuses  " + _counts(tally.codes))
+    heads = ["  traces    ", *[" " * 12] * len(tally.trace_ids)]
+    lines += [head + shown(trace_id) for head, trace_id in zip(heads, tally.trace_ids, strict=False)]
+    if tally.trace_ids and tally.calls > len(tally.trace_ids):
+        lines.append(f"{' ' * 12}… those of all {tally.calls} calls: --record FILE")
     return "\n".join(lines)
+
+
+def checks_text(checks: Checks) -> str:
+    """A line for each check, and below those that calls failed, why and what to do."""
+    head = "checks of 1 call" if checks.calls == 1 else f"checks of {checks.calls} calls"
+    return "\n".join([head, *(line for row in checks.rows() for line in _check_lines(row))])
 
 
 def answer_json(number: int, talk: Talk, answer: TalkResponse) -> str:
@@ -75,7 +99,7 @@ def answer_json(number: int, talk: Talk, answer: TalkResponse) -> str:
     return _line("answer", call=number, rpc=talk.pattern.rpc, status=answer.status, results=results)
 
 
-def outcome_json(outcome: Outcome, mismatches: Sequence[str]) -> str:
+def outcome_json(outcome: Outcome, mismatches: Sequence[Mismatch]) -> str:
     """How one call went, as a JSON line."""
     verdict = outcome.verdict
     return _line(
@@ -90,7 +114,7 @@ def outcome_json(outcome: Outcome, mismatches: Sequence[str]) -> str:
         sent_trace_id=outcome.sent_trace_id,
         verdict={"kind": verdict.kind, "hop": verdict.hop, "text": verdict.text},
         hops=[hop.pairs() for hop in outcome.hops],
-        mismatches=list(mismatches),
+        mismatches=[mismatch.text for mismatch in mismatches],
     )
 
 
@@ -106,6 +130,26 @@ def tally_json(talk: Talk, tally: Tally, seconds: float) -> str:
         verdicts=dict(tally.verdicts),
         codes=dict(tally.codes),
     )
+
+
+def checks_json(checks: Checks) -> str:
+    """The same as a JSON line."""
+    rows = [
+        {"check": row.check, "calls": row.calls, "failed": row.failed, "text": row.text, "advice": row.advice}
+        for row in checks.rows()
+    ]
+    return _line("checks", calls=checks.calls, checks=rows)
+
+
+def _check_lines(row: Row) -> Iterator[str]:
+    if not row.failed:
+        state, text = ("ok", _PASSED[row.check]) if row.calls else ("-", "not to be told from these calls")
+        yield f"  {state:<8}{row.check:<10}{text}"
+        return
+    indent = " " * 20
+    wrap = textwrap.TextWrapper(_WIDTH, subsequent_indent=indent, break_on_hyphens=False)
+    yield from wrap.wrap(f"  FAILED  {row.check:<10}{row.failed} of {row.calls}: {row.text}")
+    yield from wrap.wrap(f"{indent}→ {row.advice}")
 
 
 def _line(event: str, **values: Any) -> str:

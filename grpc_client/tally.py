@@ -7,6 +7,9 @@ from dataclasses import dataclass, field
 from grpc_client.calls import Outcome
 from grpc_client.verdict import Kind
 
+# Of many calls, so many trace ids of each pattern are kept; the client's record has them all.
+_KEPT_TRACE_IDS = 5
+
 
 @dataclass
 class Tally:
@@ -17,12 +20,16 @@ class Tally:
     verdicts: Counter[Kind] = field(default_factory=Counter)
     seconds: list[float] = field(default_factory=list)
     """How long each call took."""
+    trace_ids: list[str] = field(default_factory=list)
+    """Of the first calls, those to look up."""
 
     def add(self, outcome: Outcome) -> None:
         """Counts one more."""
         self.codes[outcome.code.name] += 1
         self.verdicts[outcome.verdict.kind] += 1
         self.seconds.append(outcome.seconds)
+        if outcome.verdict.trace_id is not None and len(self.trace_ids) < _KEPT_TRACE_IDS:
+            self.trace_ids.append(outcome.verdict.trace_id)
 
     @property
     def calls(self) -> int:

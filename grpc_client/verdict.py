@@ -2,7 +2,8 @@
 
 What the contract says of the report carries every rule here: the same trace id at every hop means that the
 headers were forwarded; another parent at each hop means that a sidecar stands before each; the same parent
-at two hops means that none stands between them.
+at two hops means that none stands between them. Where no hop has another parent than the caller sent, and yet
+a request id came up on the way, there are Envoys, and they do not trace.
 """
 
 from collections.abc import Sequence
@@ -11,16 +12,17 @@ from enum import StrEnum
 from itertools import pairwise
 
 from landing.hops import Hop, Role
-from landing.trace_context import Metadata, TraceContext, from_b3, from_w3c
+from landing.trace_context import Metadata, TraceContext, first_text, from_b3, from_w3c
 
 
 class Kind(StrEnum):
-    """The five verdicts."""
+    """The six verdicts."""
 
     CONNECTED = "connected"
     BROKEN = "broken"
     NOT_SAMPLED = "not-sampled"
     NO_SIDECAR = "no-sidecar"
+    NOT_TRACED = "not-traced"
     NO_REPORT = "no-report"
 
 
@@ -35,6 +37,8 @@ class Verdict:
     """The trace id to look up: of the family that the mesh speaks."""
     hop: str | None = None
     """The hop to look at first: the one that dropped the headers, has no sidecar before it, …"""
+    sampled: bool | None = None
+    """Whether every hop saw that the trace is recorded. None where that is not told, as by B3."""
 
 
 @dataclass(frozen=True)
@@ -114,7 +118,7 @@ def judge(hops: Sequence[Hop], sent: Metadata, unreadable: str = "") -> Verdict:
     whole = [thread for thread in active or threads if not thread.breaks]
     # Of the families that the mesh speaks, one whole is enough; without a mesh, each is to be forwarded.
     if whole and (active or not broken):
-        return _judge_whole(whole[0], hops)
+        return _judge_whole(whole[0], hops, proxied=_is_proxied(hops, sent))
     return _judge_broken(broken[0])
 
 
@@ -132,20 +136,31 @@ def _judge_broken(thread: _Thread) -> Verdict:
     return Verdict(Kind.BROKEN, text, _trace_id(before) or _trace_id(after), before.place)
 
 
-def _judge_whole(thread: _Thread, hops: Sequence[Hop]) -> Verdict:
-    unsampled = [step.place for step in thread.steps[1:] if step.context and step.context.sampled is False]
+def _judge_whole(thread: _Thread, hops: Sequence[Hop], *, proxied: bool) -> Verdict:
+    told = [(step.place, step.context.sampled) for step in thread.steps[1:] if step.context]
+    unsampled = [place for place, sampled in told if sampled is False]
     if unsampled:
         text = f"not sampled: from {unsampled[0]} on, the mesh records nothing of this trace"
-        return Verdict(Kind.NOT_SAMPLED, text, thread.trace_id, unsampled[0])
+        return Verdict(Kind.NOT_SAMPLED, text, thread.trace_id, unsampled[0], sampled=False)
+    sampled = True if told and all(sampled for _, sampled in told) else None
     length = "1 hop" if len(hops) == 1 else f"{len(hops)} hops"
     behind = "" if hops[-1].role is Role.LAST else f", as far as {hops[-1].name}, the last to report"
+    way = f"one trace ({thread.family}) over {length}"
     direct = [after.place for before, after in pairwise(thread.steps) if before.context == after.context]
     if not direct:
-        text = f"connected: one trace ({thread.family}) over {length}, a sidecar before each{behind}"
-        return Verdict(Kind.CONNECTED, text, thread.trace_id)
+        text = f"connected: {way}, a sidecar before each{behind}"
+        return Verdict(Kind.CONNECTED, text, thread.trace_id, sampled=sampled)
+    if proxied and len(direct) == len(hops):
+        text = f"not traced: a proxy passed the call on and made no span: {way}{behind}"
+        return Verdict(Kind.NOT_TRACED, text, thread.trace_id, direct[0], sampled)
     places = "any of them" if len(direct) == len(hops) > 1 else ", ".join(direct)
-    text = f"no sidecar before {places}: one trace ({thread.family}) over {length}{behind}"
-    return Verdict(Kind.NO_SIDECAR, text, thread.trace_id, direct[0])
+    text = f"no sidecar before {places}: {way}{behind}"
+    return Verdict(Kind.NO_SIDECAR, text, thread.trace_id, direct[0], sampled)
+
+
+def _is_proxied(hops: Sequence[Hop], sent: Metadata) -> bool:
+    """Whether somebody on the way gave the call a request id, as every Envoy does where it finds none."""
+    return not first_text(sent, "x-request-id") and any(hop.request for hop in hops)
 
 
 def _trace_id(step: _Step) -> str | None:

@@ -135,7 +135,8 @@ async def test_many_calls_are_counted(start_chain: Any, run_client: Any, pattern
     assert re.fullmatch(
         rf"{pattern.rpc}: 25 calls, 0 errors, \d+ calls/s\n"
         r"  ms        p50 \d+\.\d  p90 \d+\.\d  p99 \d+\.\d  max \d+\.\d\n"
-        r"  verdicts  no-sidecar 25\n",
+        r"  verdicts  no-sidecar 25\n"
+        r"  traces    [0-9a-f]{32}\n(?: {12}[0-9a-f]{32}\n){4} {12}… those of all 25 calls: --record FILE\n",
         ended.out,
     )
 
@@ -215,6 +216,50 @@ async def test_other_hops_end_with_1_and_a_line(start_chain: Any, run_client: An
     assert _events(ended.out, "call")[0]["mismatches"] == [why]
     ended = await run_client(*arguments, "--repeat", "2")
     assert (ended.code, ended.err.count("\n")) == (1, 2)
+
+
+async def test_a_run_that_expects_something_ends_with_its_checks(start_chain: Any, run_client: Any) -> None:
+    chain = await start_chain(2)
+    arguments = ("all", "--server", chain.target, "--expect-hops", "svc2,svc1")
+    for more in ((), ("--repeat", "3")):
+        ended = await run_client(*arguments, *more)
+        assert "  ok      answers   as asked\n  FAILED  way " in ended.out
+        assert "went svc1 → svc2, expected svc2 → svc1" in ended.out
+    (checks,) = _events((await run_client(*arguments, "--output", "json")).out, "checks")
+    assert [(row["check"], row["failed"]) for row in checks["checks"]] == [
+        ("answers", 0),
+        ("way", 4),
+        ("trace", 0),
+        ("sampled", 0),
+    ]
+    assert "checks of" not in (await run_client("all", "--server", chain.target)).out
+
+
+async def test_a_connection_that_does_not_come_ends_with_3_and_the_reason(
+    run_client: Any, free_port: int, silent_port: int
+) -> None:
+    for port, reason in ((free_port, "Connection refused"), (silent_port, "")):
+        ended = await run_client("talk", "--port", str(port), "--connect-timeout", "0.3")
+        assert (ended.code, ended.out) == (3, "")
+        (line,) = ended.err.splitlines()
+        assert line.startswith(f"Error: no connection to dns:///localhost:{port} within 0.3 s: ")
+        assert reason in line
+
+
+async def test_a_connection_that_comes_late_is_waited_for(
+    start_client: Any, start_peer: Any, free_port: int
+) -> None:
+    knocked = asyncio.Event()
+
+    async def refuse(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        knocked.set()
+        writer.close()
+
+    async with await asyncio.start_server(refuse, "127.0.0.1", free_port), asyncio.timeout(20):
+        client = await start_client("talk", "--port", str(free_port), "--connect-timeout", "15")
+        await knocked.wait()
+    await start_peer(port=free_port)
+    assert (await client.ended()).code == 0
 
 
 async def test_a_broken_trace_is_not_as_expected(start_chain: Any, run_client: Any) -> None:

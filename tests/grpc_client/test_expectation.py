@@ -7,7 +7,7 @@ import grpc
 import pytest
 
 from grpc_client.calls import Outcome
-from grpc_client.expectation import mismatches
+from grpc_client.expectation import Check, Expectation, looked_at, mismatches
 from grpc_client.plan import PATTERNS, Talk
 from grpc_client.verdict import Kind, Verdict
 from landing.hops import Hop, Role
@@ -24,8 +24,12 @@ def _answer(*kvs: dict[str, str], status: int = 200, **result: Any) -> TalkRespo
     return TalkResponse(status=status, results=[TalkResult(kv=kv, **result) for kv in kvs])
 
 
+def _texts(outcome: Outcome, hops: tuple[str, ...], *, sidecars: bool = False) -> list[str]:
+    return [mismatch.text for mismatch in mismatches(outcome, Expectation(hops, sidecars))]
+
+
 def test_a_call_without_fault_has_no_mismatch(make_outcome: Make) -> None:
-    assert mismatches(make_outcome(), HOPS) == []
+    assert _texts(make_outcome(), HOPS) == []
 
 
 @pytest.mark.parametrize(
@@ -38,28 +42,28 @@ def test_a_call_without_fault_has_no_mismatch(make_outcome: Make) -> None:
     ],
 )
 def test_another_way_is_told(make_outcome: Make, expected: tuple[str, ...], text: str) -> None:
-    assert mismatches(make_outcome(), expected) == [text]
+    assert _texts(make_outcome(), expected) == [text]
 
 
 def test_no_report_is_no_way(make_outcome: Make) -> None:
     outcome = make_outcome(hops=(), verdict=Verdict(Kind.NO_REPORT, "no report: none"))
-    assert mismatches(outcome, HOPS) == ["went nowhere, expected svc1 → svc2", "no report: none"]
+    assert _texts(outcome, HOPS) == ["went nowhere, expected svc1 → svc2", "no report: none"]
 
 
 @pytest.mark.parametrize("kind", [Kind.BROKEN, Kind.NOT_SAMPLED, Kind.NO_REPORT])
 def test_a_trace_that_is_not_whole_is_told(make_outcome: Make, kind: Kind) -> None:
     verdict = Verdict(kind, f"{kind}: because", "1" * 32)
-    assert mismatches(make_outcome(verdict=verdict), HOPS) == [f"{kind}: because"]
+    assert _texts(make_outcome(verdict=verdict), HOPS) == [f"{kind}: because"]
 
 
 def test_a_chain_without_sidecars_is_as_good(make_outcome: Make) -> None:
     verdict = Verdict(Kind.NO_SIDECAR, "no sidecar before any of them", "1" * 32)
-    assert mismatches(make_outcome(verdict=verdict), HOPS) == []
+    assert _texts(make_outcome(verdict=verdict), HOPS) == []
 
 
 def test_no_trace_at_all_is_told(make_outcome: Make) -> None:
     verdict = Verdict(Kind.NO_SIDECAR, "no trace: none")
-    assert mismatches(make_outcome(verdict=verdict), HOPS) == ["no trace: none"]
+    assert _texts(make_outcome(verdict=verdict), HOPS) == ["no trace: none"]
 
 
 @pytest.mark.parametrize(
@@ -106,24 +110,24 @@ def test_no_trace_at_all_is_told(make_outcome: Make) -> None:
 def test_a_wrong_answer_is_told(
     make_outcome: Make, answers: tuple[TalkResponse, ...], found: list[str]
 ) -> None:
-    assert mismatches(make_outcome(answers=answers), HOPS) == found
+    assert _texts(make_outcome(answers=answers), HOPS) == found
 
 
 def test_many_requests_are_answered_in_one_response(make_outcome: Make) -> None:
     talk = Talk(PATTERNS[2], ("0", "1"), "PYTHON", 0.0)
-    assert mismatches(make_outcome(talk=talk, answers=(_answer(HELLO, BONJOUR),)), HOPS) == []
-    assert mismatches(make_outcome(talk=talk), HOPS) == ["2 responses came, expected 1"]
+    assert _texts(make_outcome(talk=talk, answers=(_answer(HELLO, BONJOUR),)), HOPS) == []
+    assert _texts(make_outcome(talk=talk), HOPS) == ["2 responses came, expected 1"]
 
 
 def test_of_a_call_that_failed_the_failure_is_all_that_is_told(make_outcome: Make) -> None:
     outcome = make_outcome(code=grpc.StatusCode.UNAVAILABLE, details="down\n\x1b", answers=(), hops=())
-    assert mismatches(outcome, HOPS) == ["ended UNAVAILABLE: down\\n\\x1b"]
+    assert _texts(outcome, HOPS) == ["ended UNAVAILABLE: down\\n\\x1b"]
 
 
 def test_everything_that_is_wrong_is_told_at_once(make_outcome: Make) -> None:
     verdict = Verdict(Kind.BROKEN, "broken at svc1", "1" * 32)
     outcome = make_outcome(verdict=verdict, answers=(_answer(HELLO, status=1), _answer(HELLO)))
-    assert len(mismatches(outcome, ("svc9",))) == 4
+    assert len(_texts(outcome, ("svc9",))) == 4
 
 
 def test_what_is_told_holds_no_control_characters(make_outcome: Make) -> None:
@@ -133,6 +137,65 @@ def test_what_is_told_holds_no_control_characters(make_outcome: Make) -> None:
         verdict=Verdict(Kind.BROKEN, f"broken at {hostile}"),
         answers=(_answer({"idx": hostile}),),
     )
-    found = mismatches(outcome, (hostile,))
+    found = _texts(outcome, (hostile,))
     assert len(found) == 4
     assert all(text.isprintable() for text in found)
+
+
+@pytest.mark.parametrize(
+    ("expected", "fits"),
+    [
+        (("svc1", "svc2|svc2-v2"), True),
+        (("svc1", "svc2-v2|svc2"), True),
+        (("svc1|svc2", "svc1"), False),
+        (("svc1", "svc2-v2"), False),
+    ],
+)
+def test_a_hop_may_be_expected_under_several_names(
+    make_outcome: Make, expected: tuple[str, ...], fits: bool
+) -> None:
+    assert (_texts(make_outcome(), expected) == []) is fits
+
+
+CHECK_OF_KIND = {
+    Kind.BROKEN: Check.TRACE,
+    Kind.NOT_SAMPLED: Check.SAMPLED,
+    Kind.NO_SIDECAR: Check.SIDECARS,
+    Kind.NOT_TRACED: Check.SIDECARS,
+    Kind.NO_REPORT: Check.WAY,
+}
+
+
+@pytest.mark.parametrize("kind", CHECK_OF_KIND)
+def test_each_verdict_that_is_no_good_fails_a_check_of_its_own(make_outcome: Make, kind: Kind) -> None:
+    outcome = make_outcome(verdict=Verdict(kind, "because", "1" * 32))
+    (found,) = mismatches(outcome, Expectation(HOPS, sidecars=True))
+    assert (found.check, found.text) == (CHECK_OF_KIND[kind], "because")
+
+
+SEEN = [Check.ANSWERS, Check.WAY, Check.TRACE]
+
+
+@pytest.mark.parametrize(
+    ("verdict", "seen"),
+    [
+        (Verdict(Kind.CONNECTED, "", "1" * 32, sampled=True), [*SEEN, Check.SIDECARS, Check.SAMPLED]),
+        (Verdict(Kind.CONNECTED, "", "1" * 32), [*SEEN, Check.SIDECARS]),
+        (Verdict(Kind.NO_SIDECAR, "", "1" * 32, sampled=True), [*SEEN, Check.SIDECARS, Check.SAMPLED]),
+        (Verdict(Kind.NO_SIDECAR, "no trace"), SEEN),
+        (Verdict(Kind.NOT_SAMPLED, "", "1" * 32, sampled=False), [*SEEN, Check.SAMPLED]),
+        (Verdict(Kind.BROKEN, "", "1" * 32), SEEN),
+        (Verdict(Kind.NO_REPORT, ""), [Check.ANSWERS, Check.WAY]),
+    ],
+)
+def test_a_call_tells_something_of_some_checks_only(
+    make_outcome: Make, verdict: Verdict, seen: list[Check]
+) -> None:
+    outcome = make_outcome(verdict=verdict)
+    assert sorted(looked_at(outcome, Expectation(HOPS, sidecars=True))) == sorted(seen)
+    assert Check.SIDECARS not in looked_at(outcome, Expectation(HOPS))
+
+
+def test_a_call_that_failed_tells_nothing_of_its_trace(make_outcome: Make) -> None:
+    outcome = make_outcome(code=grpc.StatusCode.UNAVAILABLE)
+    assert looked_at(outcome, Expectation(HOPS, sidecars=True)) == {Check.ANSWERS}

@@ -2,12 +2,15 @@
 
 import json
 from collections.abc import Callable
+from typing import Any
 
 import grpc
 import pytest
 
 from grpc_client import render
 from grpc_client.calls import Outcome
+from grpc_client.checks import Checks
+from grpc_client.expectation import Check, Expectation, Mismatch, mismatches
 from grpc_client.plan import PATTERNS, Talk
 from grpc_client.tally import Tally
 from grpc_client.verdict import Kind, Verdict
@@ -106,7 +109,7 @@ def test_nothing_hostile_reaches_a_terminal(make_outcome: Make) -> None:
         render.verdict(outcome),
         render.hop_table(outcome.hops),
         render.answer_text(answer),
-        render.outcome_json(outcome, [HOSTILE]),
+        render.outcome_json(outcome, [Mismatch(Check.WAY, HOSTILE)]),
         render.answer_json(1, outcome.talk, answer),
     ]
     for text in rendered:
@@ -136,7 +139,7 @@ def test_nothing_is_endless(make_outcome: Make) -> None:
 
 def test_a_call_as_json_has_these_keys(make_outcome: Make) -> None:
     outcome = make_outcome(hops=(Hop("svc1", Role.LAST, W3C, B3, "r-1"),))
-    assert json.loads(render.outcome_json(outcome, ["wrong"])) == {
+    assert json.loads(render.outcome_json(outcome, [Mismatch(Check.WAY, "wrong")])) == {
         "event": "call",
         "call": 1,
         "rpc": "TalkOneAnswerMore",
@@ -205,7 +208,76 @@ def test_a_summary_for_people_counts_statuses_only_where_there_are_errors(make_o
         "TalkOneAnswerMore: 1 calls, 0 errors, 2 calls/s",
         "  ms        p50 1.5  p90 1.5  p99 1.5  max 1.5",
         "  verdicts  connected 1",
+        f"  traces    {TRACE}",
     ]
     tally.add(make_outcome(code=grpc.StatusCode.UNAVAILABLE))
     assert render.tally_text(talk, tally, 0.0).splitlines()[0] == "TalkOneAnswerMore: 2 calls, 1 errors"
-    assert render.tally_text(talk, tally, 0.0).splitlines()[-1] == "  statuses  OK 1, UNAVAILABLE 1"
+    assert render.tally_text(talk, tally, 0.0).splitlines()[3:] == [
+        "  statuses  OK 1, UNAVAILABLE 1",
+        f"  traces    {TRACE}",
+        f"            {TRACE}",
+    ]
+
+
+def test_of_many_calls_some_trace_ids_are_told_and_where_the_others_are(make_outcome: Make) -> None:
+    tally = Tally()
+    for number in range(1, 8):
+        tally.add(make_outcome(verdict=Verdict(Kind.CONNECTED, "", f"{number:032x}")))
+    lines = render.tally_text(make_outcome().talk, tally, 1.0).splitlines()
+    assert [line.split()[-1] for line in lines[3:8]] == [f"{number:032x}" for number in range(1, 6)]
+    assert lines[8:] == ["            … those of all 7 calls: --record FILE"]
+
+
+def _checks(
+    make_outcome: Make, *different: dict[str, Any], hops: tuple[str, ...] = ("svc1", "svc2")
+) -> Checks:
+    checks = Checks(Expectation(hops, sidecars=True))
+    for values in different:
+        outcome = make_outcome(**values)
+        checks.add(outcome, mismatches(outcome, checks.expected))
+    return checks
+
+
+SAMPLED = {"verdict": Verdict(Kind.CONNECTED, "connected", TRACE, sampled=True)}
+
+
+def test_checks_that_all_calls_pass_are_a_line_each(make_outcome: Make) -> None:
+    assert render.checks_text(_checks(make_outcome, SAMPLED)).splitlines() == [
+        "checks of 1 call",
+        "  ok      answers   as asked",
+        "  ok      way       by the expected hops, in order",
+        "  ok      trace     one trace id at every hop",
+        "  ok      sidecars  another parent span at every hop: a sidecar before each",
+        "  ok      sampled   the mesh records the trace",
+    ]
+
+
+def test_a_check_that_calls_fail_says_how_many_and_why_and_what_to_do(make_outcome: Make) -> None:
+    broken = {"verdict": Verdict(Kind.BROKEN, "broken at svc1: headers not forwarded", TRACE, "svc1")}
+    lines = render.checks_text(_checks(make_outcome, SAMPLED, broken, broken)).splitlines()
+    assert lines[0] == "checks of 3 calls"
+    assert lines[3] == "  FAILED  trace     2 of 3: broken at svc1: headers not forwarded"
+    assert lines[4].startswith(f"{' ' * 20}→ svc1 does not forward the trace headers")
+    assert "  ok      sampled" in lines[-1]
+    assert max(map(len, lines)) <= 80
+
+
+def test_what_no_call_tells_is_neither_good_nor_bad(make_outcome: Make) -> None:
+    failed = {"code": grpc.StatusCode.UNAVAILABLE, "details": "x" * 500, "hops": (), "answers": ()}
+    lines = render.checks_text(_checks(make_outcome, failed)).splitlines()
+    assert [line.split()[:2] for line in lines[-4:]] == [
+        ["-", "way"],
+        ["-", "trace"],
+        ["-", "sidecars"],
+        ["-", "sampled"],
+    ]
+    assert max(map(len, lines)) <= 80
+
+
+def test_checks_as_json_have_these_keys(make_outcome: Make) -> None:
+    values = json.loads(render.checks_json(_checks(make_outcome, SAMPLED, hops=("svc9", "svc2"))))
+    assert (values["event"], values["calls"]) == ("checks", 1)
+    assert values["checks"][0] == {"check": "answers", "calls": 1, "failed": 0, "text": "", "advice": ""}
+    way = values["checks"][1]
+    assert (way["check"], way["failed"], way["text"]) == ("way", 1, "went svc1 → svc2, expected svc9 → svc2")
+    assert "GRPC_HELLO_BACKEND" in way["advice"]

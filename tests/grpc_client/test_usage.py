@@ -161,6 +161,7 @@ def _planned(pattern: Pattern, **options: object) -> Plan:
         "concurrency": 1,
         "compression": "none",
         "keepalive": None,
+        "connect_timeout": None,
         "wait_for_ready": False,
         "retries": 0,
     }

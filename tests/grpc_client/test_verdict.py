@@ -4,6 +4,8 @@ A hop is written here as what it saw: `w1` is trace 1 in `traceparent`, `b1` tra
 the dot names the parent: "w1.2 b1.3". "-" saw nothing.
 """
 
+from dataclasses import replace
+
 import pytest
 
 from grpc_client.verdict import Kind, Verdict, judge
@@ -219,5 +221,43 @@ def test_a_last_reporter_that_is_a_relay_means_that_more_lies_behind(seen: tuple
     assert verdict.text.endswith(f", as far as svc{len(seen)}, the last to report")
 
 
-def test_the_verdicts_are_five_and_their_names_are_stable() -> None:
-    assert [str(kind) for kind in Kind] == ["connected", "broken", "not-sampled", "no-sidecar", "no-report"]
+def test_the_verdicts_are_six_and_their_names_are_stable() -> None:
+    assert [str(kind) for kind in Kind] == [
+        "connected",
+        "broken",
+        "not-sampled",
+        "no-sidecar",
+        "not-traced",
+        "no-report",
+    ]
+
+
+def _with_request_id(hops: list[Hop]) -> list[Hop]:
+    return [replace(hop, request="8f14e45f-ceea-467f-a0e6-d9a1b0c8e6f1") for hop in hops]
+
+
+@pytest.mark.parametrize("seen", [("w1.0",), ("w1.0", "w1.0", "w1.0")])
+def test_a_request_id_without_a_span_means_that_proxies_do_not_trace(seen: tuple[str, ...]) -> None:
+    verdict = judge(_with_request_id(_way(*seen)), _sent(CLIENT))
+    assert (verdict.kind, verdict.hop, verdict.trace_id) == (Kind.NOT_TRACED, "svc1", _trace("1"))
+    assert verdict.text.startswith("not traced: a proxy passed the call on and made no span: one trace (W3C)")
+
+
+def test_a_gateway_that_traces_before_hops_without_sidecars_is_no_mesh_that_does_not_trace() -> None:
+    verdict = judge(_with_request_id(_way("w1.1", "w1.1", "w1.1")), _sent(CLIENT))
+    assert (verdict.kind, verdict.hop) == (Kind.NO_SIDECAR, "svc2")
+
+
+def test_a_request_id_of_the_clients_own_says_nothing_of_proxies() -> None:
+    sent = [*_sent(CLIENT), ("x-request-id", "mine")]
+    assert judge(_with_request_id(_way("w1.0", "w1.0")), sent).kind is Kind.NO_SIDECAR
+
+
+@pytest.mark.parametrize(
+    ("seen", "sampled"), [(("w1.1", "w1.2"), True), (("b1.1", "b1.2"), None), (("w1.0", "w1.0"), True)]
+)
+def test_a_verdict_says_whether_every_hop_was_told_of_sampling(
+    seen: tuple[str, ...], sampled: bool | None
+) -> None:
+    hops = [replace(hop, b3=hop.b3 and replace(hop.b3, sampled=None)) for hop in _way(*seen)]
+    assert judge(hops, _sent("-")).sampled is sampled
