@@ -1,43 +1,216 @@
-#!/bin/sh
-# Starts the demo, or ends it: gateway, servers, their sidecars, and a collector of spans.
-# Plain POSIX shell: `sh apply.sh` works where sh is dash, and under the old bash of macOS.
+#!/usr/bin/env bash
+# Puts the demo behind the ingress gateway of a mesh: of ASM, of Istio, or of one on this machine; or takes it away.
+# For `local` it is plain POSIX shell, for machines without bash. A cluster needs bash, which takes over here where
+# the script was started as `sh apply.sh` and sh is another.
+if [ -z "${BASH_VERSION-}" ] && [ "${1-}" != local ]; then
+  command -v bash >/dev/null || {
+    echo "apply.sh: a cluster needs bash, and it is not on PATH" >&2
+    exit 3
+  }
+  exec bash "$0" "$@"
+fi
 set -eu
 unset CDPATH # or cd may go elsewhere, and say so
+CALLED_FROM=$PWD
 cd "$(dirname "$0")"
 
 usage() {
   cat <<'TEXT'
-Usage: ./apply.sh TARGET [--delete] [OPTION ...]
+Usage: ./apply.sh [asm|istio|local] [logs] [OPTION ...]
 
 Targets:
-  local   a mesh on this machine, in the background until --delete ends it; ./test.sh local
-          exercises it, .venv/bin/hello-grpc-mesh status shows it
+  asm     an ASM instance and its ACK cluster; meant where no target is named
+  istio   a cluster with open-source Istio
+  local   a mesh on this machine, in the background until --delete ends it.
+          Its options are those of `hello-grpc-mesh up`, with --delete those of
+          `hello-grpc-mesh down`: ./apply.sh local --help shows them
 
-Options are those of `hello-grpc-mesh up`; ./apply.sh local --help shows them. With --delete
-they are those of `hello-grpc-mesh down`: --name ends a mesh that was started with --name.
-Needs Python 3.11 or newer; everything else goes into .venv, beside this script.
+logs      follow the logs of all hops, each line with its hop, until Ctrl-C
 
-Exit codes: 0 all went well; 1 a part of the mesh died; 2 wrong usage; 3 the machine does
-not allow it.
+Options of asm and istio:
+  --kubeconfig FILE         of the cluster; also --ack-kubeconfig, or
+                            ACK_KUBECONFIG. For istio: that of kubectl
+  --asm-kubeconfig FILE     of the ASM instance; or ASM_KUBECONFIG. Without it
+                            that of the cluster, which then must have
+                            data-plane KubeAPI access
+  --image IMAGE             what the pods run (hello-servicemesh-grpc:1.0.0);
+                            docker/build.sh makes it
+  --component NAME          also apply kube/components/NAME; repeatable
+  --gateway-service NAME    the Service of the gateway, [NAMESPACE/]NAME
+                            (istio-system/istio-ingressgateway)
+  --with-gateway            open port 9999 on the gateway where it is closed
+  --timeout SECONDS         how long to wait for rollouts, for the gateway, for
+                            a deletion (300)
+  --force                   take back fields that others have changed since
+  --dry-run                 show what would change, and change nothing
+  --delete                  remove what was applied, and nothing else
+  --yes                     do not ask before that
+
+Nothing is changed before all of the preflight is well, and applied again the
+same changes nothing. A cluster needs kubectl and bash; local needs Python 3.11
+or newer, everything else goes into .venv, beside this script.
+
+Exit codes: 0 all went well; 1 it failed; 2 wrong usage; 3 the environment does
+not allow it: no kubectl, no kubeconfig, no answer, no gateway.
 TEXT
 }
 
-case "${1-}" in
-  local)
-    shift
-    scripts/setup
-    if [ "${1-}" = --delete ]; then
+on_this_machine() {
+  scripts/setup
+  case "${1-}" in
+    logs)
+      shift
+      exec .venv/bin/hello-grpc-mesh logs --follow "$@"
+      ;;
+    --delete)
       shift
       exec .venv/bin/hello-grpc-mesh down "$@"
+      ;;
+  esac
+  exec .venv/bin/hello-grpc-mesh up --detach "$@"
+}
+
+if [ "${1-}" = local ]; then
+  shift
+  on_this_machine "$@"
+fi
+
+set +o posix # which bash is in where it was started as sh
+set -Eeuo pipefail
+source scripts/cluster/common.sh
+source scripts/cluster/manifests.sh
+source scripts/cluster/preflight.sh
+source scripts/cluster/changes.sh
+source scripts/cluster/removal.sh
+
+command=apply
+image=
+components=
+with_gateway=
+dry_run=
+delete=
+yes=
+force=
+work=
+
+main() {
+  parse_arguments "$@"
+  find_planes
+  leave_on_signals
+  case "$command" in
+    apply) apply ;;
+    delete) delete ;;
+    logs) follow_logs ;;
+  esac
+}
+
+parse_arguments() {
+  while [ $# -gt 0 ]; do
+    common_option "$@"
+    if [ "$used" -gt 0 ]; then
+      shift "$used"
+      continue
     fi
-    exec .venv/bin/hello-grpc-mesh up --detach "$@"
-    ;;
-  '' | -h | --help)
-    usage
-    ;;
-  *)
-    echo "apply.sh: unknown target: $1" >&2
-    usage >&2
-    exit 2
-    ;;
-esac
+    case "$1" in
+      -h | --help)
+        usage
+        exit 0
+        ;;
+      asm | istio) target=$1 ;;
+      logs) command=logs ;;
+      --image)
+        image=$(image_argument "$@")
+        shift
+        ;;
+      --component)
+        components="$components $(component_argument "$@")"
+        shift
+        ;;
+      --with-gateway) with_gateway=yes ;;
+      --dry-run) dry_run=yes ;;
+      --force) force=yes ;;
+      --delete) delete=yes ;;
+      --yes | -y) yes=yes ;;
+      local) usage_error "write the target first: ./$ME local" ;;
+      -*) usage_error "unknown option: $1" ;;
+      *)
+        warn "unknown target: $1"
+        usage >&2
+        exit 2
+        ;;
+    esac
+    shift
+  done
+  if [ -n "$delete" ]; then
+    [ "$command" = apply ] || usage_error "logs and --delete do not go together"
+    [ -z "$dry_run" ] || usage_error "--delete and --dry-run do not go together: --delete shows first, and asks"
+    command=delete
+  fi
+}
+
+image_argument() {
+  argument "$@" >/dev/null
+  case "$2" in
+    *[!A-Za-z0-9._:/@-]* | -* | *: | */ | *@) usage_error "$2 is no name of an image" ;;
+  esac
+  printf '%s' "$2"
+}
+
+component_argument() {
+  argument "$@" >/dev/null
+  case " $COMPONENTS " in
+    *" $2 "*) printf '%s' "$2" ;;
+    *) usage_error "no component is named $2: use one of $COMPONENTS" ;;
+  esac
+}
+
+apply() {
+  check_planes
+  check_istio
+  read_gateway
+  check_gateway_pods
+  check_components
+  render
+  check_namespace cluster "$cluster_name"
+  one_plane || check_namespace mesh "$mesh_name"
+  check_names_are_free
+  open_gateway
+  if [ -n "$dry_run" ]; then
+    show_changes
+    return
+  fi
+  interruption='what was applied so far stays; run it again to go on, or with --delete to take it away'
+  # Namespaces before all, and the mesh before the cluster: injection must be on before pods are made.
+  apply_namespace cluster "$cluster_name"
+  one_plane || apply_namespace mesh "$mesh_name"
+  apply_file mesh "$mesh_name" "$work/mesh.yaml"
+  apply_file cluster "$cluster_name" "$work/cluster.yaml"
+  prune mesh "$mesh_name" "$MESH_KINDS"
+  prune cluster "$cluster_name" "$CLUSTER_KINDS"
+  wait_for_rollouts
+  warn_of_pods_without_sidecar || true # it may have been wanted so; test.sh fails on it
+  show_what_next
+}
+
+follow_logs() {
+  check_planes
+  local hops number option
+  hops=$(ask cluster get deployments -n "$NAMESPACE" -l "$SELECTOR" -o name)
+  [ -n "$hops" ] || fail 1 "nothing is deployed in $cluster_name: ./apply.sh $target$(plane_options)"
+  interruption='nothing follows the logs any more'
+  option=$(kubeconfig_of cluster)
+  for number in 1 2 3; do
+    kubectl ${option:+"$option"} logs --follow -n "$NAMESPACE" -l "app=grpc-server-deploy$number" \
+      -c "grpc-server-deploy$number" --tail 20 --max-log-requests 50 \
+      > >(with_hop "grpc-server-svc$number") 2>&1 </dev/null &
+    children="$children $!"
+  done
+  wait
+}
+
+with_hop() {
+  local line
+  while IFS= read -r line; do say "$1 | $line"; done
+}
+
+main "$@"

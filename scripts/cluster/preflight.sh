@@ -1,0 +1,156 @@
+# shellcheck shell=bash
+# What must be so before anything is changed. Sourced by apply.sh.
+# shellcheck disable=SC2034,SC2153,SC2154 # variables that it shares with apply.sh and the files beside it
+
+# Whether the mesh takes Istio's resources, in the version in which they are to be applied.
+check_istio() {
+  local versions
+  versions=$(ask mesh get --raw /apis/networking.istio.io 2>/dev/null) || fail_without_istio
+  if has_component legacy-api; then
+    check_version "$versions" networking.istio.io/v1beta1 'leave out --component legacy-api'
+  else
+    check_version "$versions" networking.istio.io/v1 'the mesh is older than Istio 1.22: add --component legacy-api'
+  fi
+  if has_component gateway-api; then
+    case "$(ask cluster get --raw /apis/gateway.networking.k8s.io/v1 2>/dev/null || true)" in
+      *'"grpcroutes"'*) ;;
+      *) fail 3 "$cluster_name does not serve GRPCRoute: install the resources of Gateway API, 1.1 or newer" ;;
+    esac
+  fi
+}
+
+# What a component needs and cannot bring.
+check_components() {
+  if has_component gateway-api && [ "${gateway_service%/*}" != "${USUAL_GATEWAY%/*}" ]; then
+    usage_error "--component gateway-api takes a gateway in ${USUAL_GATEWAY%/*}, not $gateway_service"
+  fi
+  has_component otel-collector || return 0
+  local secret option
+  secret=$(ask cluster get secret -n "$NAMESPACE" otel-collector --ignore-not-found -o name)
+  option=$(kubeconfig_of cluster)
+  [ -n "$secret" ] ||
+    fail 3 "--component otel-collector needs the Secret otel-collector, which says where spans go. Apply without it first," \
+      "then: kubectl${option:+ $option} create secret generic otel-collector -n $NAMESPACE" \
+      "--from-literal=endpoint=http://HOST:PORT --from-literal=token=TOKEN"
+}
+
+# Whether an API group, as its server describes it, has a version.
+check_version() {
+  case "$1" in *"\"$2\""*) ;; *) fail 3 "$2 is not served: $3" ;; esac
+}
+
+fail_without_istio() {
+  if [ "$target" = istio ]; then
+    fail 3 "the cluster does not serve Istio's resources (networking.istio.io): is Istio installed there?"
+  elif one_plane; then
+    fail 3 "the ACK cluster does not serve Istio's resources (networking.istio.io): name the kubeconfig of the ASM" \
+      "instance with --asm-kubeconfig or ASM_KUBECONFIG, or switch on data-plane KubeAPI access for the instance"
+  fi
+  fail 3 "$mesh_config leads to no Istio resources (networking.istio.io): is it the kubeconfig of an ASM instance?"
+}
+
+# The gateway's pods carry the labels that our Gateway selects: those that the gateway's Service selects.
+check_gateway_pods() {
+  [ -n "$gateway_labels" ] || fail 3 "the Service $gateway_service selects no pods: is it that of a gateway?"
+  local pods
+  pods=$(ask cluster get pods -n "${gateway_service%/*}" -l "$gateway_labels" -o name)
+  [ -n "$pods" ] ||
+    fail 3 "the gateway $gateway_service has no pods: none carries the labels $gateway_labels. Does it run?"
+}
+
+# Port 9999 must be open on the gateway. Where it is not, this is the one thing that is changed and is not ours, and
+# only where that is asked for. The ports that are there stay.
+open_gateway() {
+  ! gateway_has_port || return 0
+  local namespace=${gateway_service%/*} name=${gateway_service#*/} plane=mesh kind=istiogateway ports patch
+  if [ "$target" = asm ]; then
+    name=${name#istio-}
+  else
+    plane=cluster kind=service
+  fi
+  ports=$(ask "$plane" get "$kind" -n "$namespace" "$name" -o 'jsonpath={.spec.ports}') ||
+    fail 3 "port $GATEWAY_PORT of the gateway is closed, and $mesh_name has no IstioGateway $name by which to open it"
+  case "$ports" in
+    *"\"port\":$GATEWAY_PORT"['},']*) patch='' ;; # asked for already
+    *) patch=$(patch_of_ports "$ports") ;;
+  esac
+  if [ -z "$with_gateway" ] || [ -n "$dry_run" ]; then
+    warn_of_closed_port "$plane" "patch $kind -n $namespace $name --type json -p '$patch'"
+    [ -n "$with_gateway" ] || exit 3
+    return 0
+  fi
+  interruption='the gateway was told to open its port; nothing else was changed'
+  [ -z "$patch" ] || order "$plane" patch "$kind" -n "$namespace" "$name" --type json -p "$patch" ||
+    fail 1 "the gateway did not take the port (see above); nothing was changed"
+  wait_until gateway_has_port || fail 1 "port $GATEWAY_PORT of $gateway_service is still closed after $timeout s"
+}
+
+# What adds our port to a list of ports. An IstioGateway may name none, and then has those of its Service; one that
+# names some has no others, so that they must all be written.
+patch_of_ports() {
+  local ours="{\"name\":\"grpc-tracing\",\"port\":$GATEWAY_PORT,\"targetPort\":$GATEWAY_PORT,\"protocol\":\"TCP\"}" ports
+  if [ -n "$1" ]; then
+    printf '[{"op":"add","path":"/spec/ports/-","value":%s}]' "$ours"
+    return
+  fi
+  ports=$(ask cluster get service -n "${gateway_service%/*}" "${gateway_service#*/}" -o 'jsonpath={.spec.ports}') || exit
+  printf '[{"op":"add","path":"/spec/ports","value":%s,%s]}]' "${ports%]}" "$ours"
+}
+
+warn_of_closed_port() {
+  local option
+  if [ -z "$patch" ]; then
+    warn "port $GATEWAY_PORT of the gateway $gateway_service is closed, though its IstioGateway asks for it. Try again soon"
+    return
+  fi
+  option=$(kubeconfig_of "$1")
+  warn "port $GATEWAY_PORT of the gateway $gateway_service is closed. This opens it, and so does --with-gateway:"
+  say "  kubectl${option:+ $option} $2" >&2
+}
+
+# The state of the namespace in a plane: absent, ours, injected (not ours, and its pods get sidecars), foreign (they do
+# not), or Terminating.
+namespace_state() {
+  local said phase part_of injection revision
+  said=$(ask "$1" get namespace "$NAMESPACE" --ignore-not-found -o 'go-template={{.status.phase}}
+{{- with .metadata.labels}} {{or (index . "app.kubernetes.io/part-of") "-"}}
+{{- " "}}{{or (index . "istio-injection") "-"}} {{or (index . "istio.io/rev") "-"}}{{end}}') || exit
+  read -r phase part_of injection revision <<<"$said"
+  case "$phase/${part_of--}/${injection--}/${revision--}" in
+    /*) printf absent ;;
+    Terminating/*) printf Terminating ;;
+    */"$OURS"/*) printf ours ;;
+    */enabled/* | */-/[!-]*) printf injected ;;
+    *) printf foreign ;;
+  esac
+}
+
+check_namespace() {
+  local state option
+  state=$(namespace_state "$1")
+  case "$state" in
+    Terminating) fail 3 "the namespace $NAMESPACE of $2 is just being deleted: try again when it is gone" ;;
+    foreign)
+      option=$(kubeconfig_of "$1")
+      fail 3 "the namespace $NAMESPACE of $2 was made by somebody else, and gives pods no sidecar. This changes that:" \
+        "kubectl${option:+ $option} label namespace $NAMESPACE istio-injection=enabled"
+      ;;
+  esac
+}
+
+# Nothing that somebody else made stands where ours is to go.
+check_names_are_free() {
+  local of_cluster of_mesh
+  of_cluster=$(foreign_objects cluster)
+  of_mesh=$(foreign_objects mesh)
+  [ -z "$of_cluster$of_mesh" ] ||
+    fail 3 "these are there, and were not made by this script:$of_cluster$of_mesh. It touches only its own: remove them"
+}
+
+foreign_objects() {
+  [ -s "$work/$1.yaml" ] || return 0
+  ask "$1" get -f "$work/$1.yaml" --ignore-not-found -o 'go-template={{define "object"}}{{.kind}}/{{.metadata.name}}
+{{- with .metadata.labels}} {{index . "app.kubernetes.io/part-of"}}{{end}}{{"\n"}}{{end -}}
+{{if eq .kind "List"}}{{range .items}}{{template "object" .}}{{end}}{{else}}{{template "object" .}}{{end}}' |
+    awk -v ours="$OURS" '$2 != ours { printf " %s", $1 }'
+}
