@@ -1,9 +1,11 @@
 """The shell scripts, started in each way that users start them."""
 
 import os
+import re
 import shutil
 import signal
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -56,12 +58,36 @@ def test_hops_have_no_settings_but_their_own() -> None:
 
 
 @pytest.mark.parametrize("script", ["apply.sh", "test.sh"])
-@pytest.mark.parametrize("arguments", [(), ("-h",), ("--help",)], ids=" ".join)
-def test_without_an_argument_a_script_explains_itself(script: str, arguments: tuple[str, ...]) -> None:
+@pytest.mark.parametrize("arguments", [("-h",), ("--help",), ("istio", "--help")], ids=" ".join)
+def test_a_script_explains_itself(script: str, arguments: tuple[str, ...]) -> None:
     done = _run("sh", script, *arguments)
     assert done.returncode == 0
-    assert f"Usage: ./{script} TARGET" in done.stdout
-    assert max(len(line) for line in done.stdout.splitlines()) <= 100
+    assert f"Usage: ./{script} [asm|istio|local]" in done.stdout
+    assert max(len(line) for line in done.stdout.splitlines()) <= 80
+
+
+@pytest.mark.parametrize("shell", [["sh"], ["dash"], ["bash"], ["bash", "--posix"], []], ids=" ".join)
+@pytest.mark.parametrize("script", ["apply.sh", "test.sh"])
+def test_without_an_argument_asm_is_meant_and_what_that_needs_is_told(script: str, shell: list[str]) -> None:
+    tools = str(Path(sys.executable).parent)  # kubectl among them
+    path = f"{tools}{os.pathsep}{os.environ['PATH']}"
+    done = _run(*shell, ROOT / script, ACK_KUBECONFIG="", ASM_KUBECONFIG="", PATH=path)
+    assert (done.returncode, done.stdout) == (3, "")
+    assert f"{script}: no kubeconfig: name that of the ACK cluster with --ack-kubeconfig" in done.stderr
+    assert f"./{script} local" in done.stderr
+
+
+@pytest.mark.parametrize("script", ["apply.sh", "test.sh"])
+def test_a_cluster_needs_bash_and_local_does_not(script: str, tmp_path: Path) -> None:
+    tools = tmp_path / "bin"
+    tools.mkdir()
+    for tool in ("dash", "sh", "dirname", "cksum", "cat", "basename"):
+        (tools / tool).symlink_to(str(shutil.which(tool)))
+    dash = tools / "dash"
+    done = _run(dash, script, PATH=f"{tools}")
+    assert (done.returncode, done.stderr) == (3, f"{script}: a cluster needs bash, and it is not on PATH\n")
+    done = _run(dash, script, "local", "--help", PATH=f"{tools}")
+    assert (done.returncode, "Usage: hello-grpc-mesh" in done.stdout) == (0, True)
 
 
 @pytest.mark.parametrize("shell", [["sh"], ["dash"], ["bash", "--posix"], []], ids=" ".join)
@@ -75,6 +101,13 @@ def test_apply_sh_starts_what_test_sh_uses_and_ends_it(shell: list[str], tmp_pat
         assert "mesh default is ready: 2 hops" in up.stdout
         test = _run(*shell, ROOT / "test.sh", "local", cwd=tmp_path, **folder)
         assert "PASSED: 4 calls over 2 hops" in test.stdout
+        logs = [*shell, str(ROOT / "apply.sh"), "local", "logs"]
+        with subprocess.Popen(
+            logs, cwd=tmp_path, env=os.environ | folder, stdout=subprocess.PIPE, text=True
+        ) as following:
+            assert following.stdout
+            assert re.match(r"[\w-]+ \| ", following.stdout.readline())
+            following.terminate()
     finally:
         down = _run(*shell, ROOT / "apply.sh", "local", "--delete", cwd=tmp_path, **folder)
     assert (down.returncode, down.stdout) == (0, "mesh default has ended\n")

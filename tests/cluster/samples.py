@@ -1,0 +1,66 @@
+"""Objects for the tests of the API server, small ones."""
+
+import yaml
+from apiserver.kinds import Object
+
+APPLY = ("apply", "--server-side", "--field-manager", "us", "-f", "-")
+DIFF = ("diff", "--server-side", "--field-manager", "us", "-f", "-")
+
+
+def namespace(**labels: str) -> Object:
+    """The namespace that the others are in."""
+    return {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "one", "labels": labels}}
+
+
+def service() -> Object:
+    """A service of one port."""
+    return {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": {"name": "svc", "namespace": "one"},
+        "spec": {"selector": {"app": "hop"}, "ports": [{"name": "grpc", "port": 9996}]},
+    }
+
+
+def deployment(image: str = "hop:1", replicas: int = 1, **spec: object) -> Object:
+    """A deployment of one container."""
+    container = {"name": "hop", "image": image, "env": [{"name": "A", "value": "1"}]}
+    return {
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": {"name": "dep", "namespace": "one"},
+        "spec": {
+            "replicas": replicas,
+            "selector": {"matchLabels": {"app": "hop"}},
+            "template": {"metadata": {"labels": {"app": "hop"}}, "spec": {"containers": [container]}},
+            **spec,
+        },
+    }
+
+
+def virtual_service(**spec: object) -> Object:
+    """A route of the mesh."""
+    return {
+        "apiVersion": "networking.istio.io/v1",
+        "kind": "VirtualService",
+        "metadata": {"name": "vs", "namespace": "one"},
+        "spec": {"hosts": ["svc"], "http": [{"route": [{"destination": {"host": "svc"}}]}], **spec},
+    }
+
+
+def gateway(port: Object) -> Object:
+    """A gateway of the mesh, with one port."""
+    return {
+        "apiVersion": "networking.istio.io/v1",
+        "kind": "Gateway",
+        "metadata": {"name": "gw", "namespace": "one"},
+        "spec": {"selector": {"istio": "ingressgateway"}, "servers": [{"port": port, "hosts": ["*"]}]},
+    }
+
+
+def text(*objects: Object) -> str:
+    """Objects as a file has them."""
+    return yaml.safe_dump_all(objects)
+
+
+ALL = text(namespace(), service(), deployment(), virtual_service())

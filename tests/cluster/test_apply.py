@@ -1,0 +1,690 @@
+"""apply.sh, unmodified, with the real kubectl, against API servers of our own."""
+
+import os
+import pty
+import re
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+
+import pytest
+from apiserver.kinds import Object
+from manifests import COMPONENTS, group_of, overlay
+from planes import ACK, ASM, Kubectl, Planes
+from script_runs import (
+    DEPLOYMENTS,
+    NAMESPACE,
+    PORT,
+    ROOT,
+    SERVICES,
+    PlanesOf,
+    fails,
+    found,
+    left_running,
+    output,
+    run,
+    said,
+    start,
+    succeeds,
+)
+
+PART_OF = "app.kubernetes.io/part-of"
+OURS = "hello-servicemesh-grpc"
+
+apply = partial(run, "apply.sh")
+
+
+def _nothing_left() -> bool:
+    return not list((ROOT / "kube").glob(".apply.*"))
+
+
+# -- all is well
+
+
+def test_it_puts_each_thing_into_its_plane_and_says_what_is_next(asm: Planes) -> None:
+    done = apply(asm)
+    succeeds(done)
+    assert asm.cluster.names("deployments", NAMESPACE) == DEPLOYMENTS
+    assert asm.cluster.names("services", NAMESPACE) == SERVICES
+    assert asm.cluster.names("serviceaccounts", NAMESPACE) == ["default", "grpc-tracing-sa"]
+    assert asm.mesh.names("gateways", NAMESPACE) == ["tracing-gateway"]
+    assert asm.mesh.names("virtualservices", NAMESPACE) == [*SERVICES, "tracing-vs"]
+    assert asm.mesh.names("destinationrules", NAMESPACE) == SERVICES
+    assert asm.mesh.names("peerauthentications", NAMESPACE) == ["default"]
+    assert asm.mesh.names("telemetries", NAMESPACE) == ["default"]
+    for plane in (asm.cluster, asm.mesh):
+        labels = found(plane, "namespaces", NAMESPACE, "")["metadata"]["labels"]
+        assert (labels["istio-injection"], labels[PART_OF]) == ("enabled", OURS)
+    assert done.stdout.splitlines()[-2:] == ["ready, at 127.0.0.1:9999. To prove it:", "  ./test.sh asm"]
+    assert _nothing_left()
+
+
+def test_pods_are_made_when_injection_is_on_in_both_planes(asm: Planes) -> None:
+    succeeds(apply(asm))
+    pods = asm.cluster.objects("pods", NAMESPACE)
+    assert len(pods) == len(DEPLOYMENTS)
+    assert all("istio-proxy" in [one["name"] for one in pod["spec"]["containers"]] for pod in pods)
+
+
+def test_all_of_it_is_applied_by_one_field_manager(asm: Planes) -> None:
+    succeeds(apply(asm))
+    applied = [asked for plane in (asm.cluster, asm.mesh) for asked in plane.writes()]
+    assert len(applied) == 20
+    assert {(asked.method, asked.query["fieldManager"]) for asked in applied} == {("PATCH", OURS)}
+
+
+@pytest.mark.parametrize("arguments", [(), ("--component", "canary", "--component", "ha")], ids=str)
+def test_applied_again_it_changes_nothing(asm: Planes, arguments: tuple[str, ...]) -> None:
+    succeeds(apply(asm, *arguments))
+    with asm.cluster.nothing_changes(), asm.mesh.nothing_changes():
+        done = apply(asm, *arguments)
+    succeeds(done)
+    assert done.stdout.count(" as wanted\n") == 4
+    assert "./test.sh asm" in done.stdout
+
+
+def test_with_data_plane_kubeapi_access_one_kubeconfig_is_enough(one_plane: Planes) -> None:
+    one_plane.add_gateway(PORT)
+    done = apply(one_plane, env={"ASM_KUBECONFIG": ""})
+    succeeds(done)
+    assert one_plane.cluster.names("deployments", NAMESPACE) == DEPLOYMENTS
+    assert one_plane.cluster.names("telemetries", NAMESPACE) == ["default"]
+    with one_plane.cluster.nothing_changes():
+        succeeds(apply(one_plane, env={"ASM_KUBECONFIG": ""}))
+
+
+def test_with_istio_the_kubeconfig_is_that_of_kubectl(one_plane: Planes) -> None:
+    one_plane.add_gateway(PORT)
+    nowhere = {"ACK_KUBECONFIG": "/nowhere", "ASM_KUBECONFIG": "/nowhere"}  # for another target
+    done = apply(one_plane, target="istio", env=nowhere | {"KUBECONFIG": str(one_plane.cluster.kubeconfig)})
+    succeeds(done)
+    assert "  ./test.sh istio\n" in done.stdout
+    assert one_plane.cluster.names("virtualservices", NAMESPACE) == [*SERVICES, "tracing-vs"]
+
+
+def test_kubeconfigs_can_be_named_from_the_folder_where_one_is(asm: Planes) -> None:
+    folder = asm.cluster.kubeconfig.parent
+    options = ("--ack-kubeconfig", asm.cluster.kubeconfig.name, "--asm-kubeconfig", asm.mesh.kubeconfig.name)
+    done = apply(asm, *options, cwd=folder, env={"ACK_KUBECONFIG": "", "ASM_KUBECONFIG": ""})
+    succeeds(done)
+    asked, *_ = done.stdout.splitlines()[-1:]
+    assert asked.endswith(f"--kubeconfig {asm.cluster.kubeconfig} --asm-kubeconfig {asm.mesh.kubeconfig}")
+
+
+@pytest.mark.parametrize("shell", [["sh"], ["dash"], ["bash"], ["bash", "--posix"]], ids=" ".join)
+def test_it_runs_in_every_shell(asm: Planes, shell: list[str]) -> None:
+    succeeds(apply(asm, under=shell))
+
+
+def test_asm_is_meant_where_no_target_is_named(asm: Planes) -> None:
+    done = apply(asm, target="")
+    succeeds(done)
+    assert "  ./test.sh asm\n" in done.stdout
+
+
+# -- the image
+
+
+@pytest.mark.parametrize(
+    ("asked", "set_"),
+    [
+        (None, "hello-servicemesh-grpc:1.0.0"),
+        ("demo", "demo:latest"),
+        ("demo:2", "demo:2"),
+        ("registry.example.com:5000/me/demo", "registry.example.com:5000/me/demo:latest"),
+        ("registry.example.com:5000/me/demo:2.1", "registry.example.com:5000/me/demo:2.1"),
+        (f"me/demo@sha256:{'a' * 64}", f"me/demo@sha256:{'a' * 64}"),
+    ],
+)
+def test_the_image_is_the_one_that_was_asked_for(asm: Planes, asked: str | None, set_: str) -> None:
+    succeeds(apply(asm, *(("--image", asked) if asked else ())))
+    images = [_containers(asm, name)[0]["image"] for name in DEPLOYMENTS]
+    assert images == [set_] * len(DEPLOYMENTS)
+
+
+def _containers(planes: Planes, deployment: str) -> list[Object]:
+    pods = found(planes.cluster, "deployments", deployment)["spec"]["template"]["spec"]
+    containers: list[Object] = pods["containers"]
+    return containers
+
+
+# -- components
+
+
+def test_a_component_that_is_no_longer_asked_for_goes(asm: Planes) -> None:
+    succeeds(apply(asm, "--component", "canary", "--component", "ha", "--component", "fault"))
+    assert "grpc-server-python-3-v2" in asm.cluster.names("deployments", NAMESPACE)
+    assert "fault" in found(asm.mesh, "virtualservices", "grpc-server-svc3")["spec"]["http"][0]
+    assert asm.cluster.names("poddisruptionbudgets", NAMESPACE) == SERVICES
+    done = apply(asm)
+    succeeds(done)
+    assert 'deployment.apps "grpc-server-python-3-v2" deleted' in done.stdout
+    assert asm.cluster.names("deployments", NAMESPACE) == DEPLOYMENTS
+    assert asm.cluster.names("poddisruptionbudgets", NAMESPACE) == []
+    assert "fault" not in found(asm.mesh, "virtualservices", "grpc-server-svc3")["spec"]["http"][0]
+
+
+def test_what_somebody_else_made_beside_ours_stays(asm: Planes) -> None:
+    succeeds(apply(asm))
+    asm.cluster.make("configmaps", {"metadata": {"name": "mine"}}, NAMESPACE)
+    asm.mesh.make("destinationrules", {"metadata": {"name": "mine"}, "spec": {"host": "mine"}}, NAMESPACE)
+    succeeds(apply(asm, "--component", "fault"))
+    succeeds(apply(asm))
+    assert asm.cluster.get("configmaps", "mine", NAMESPACE)
+    assert asm.mesh.get("destinationrules", "mine", NAMESPACE)
+
+
+def test_the_gateway_api_takes_the_place_of_istios_gateway_and_back(asm: Planes) -> None:
+    succeeds(apply(asm))
+    succeeds(apply(asm, "--component", "gateway-api"))
+    assert asm.mesh.names("gateways", NAMESPACE) == []
+    assert asm.cluster.names("gateways.gateway.networking.k8s.io", "istio-system") == ["tracing-gateway"]
+    assert asm.cluster.names("grpcroutes", NAMESPACE) == ["tracing-route"]
+    succeeds(apply(asm))
+    assert asm.mesh.names("gateways", NAMESPACE) == ["tracing-gateway"]
+    assert asm.cluster.names("gateways.gateway.networking.k8s.io", "istio-system") == []
+
+
+def test_an_old_mesh_takes_the_old_versions(planes_of: PlanesOf) -> None:
+    planes = planes_of(old=True)
+    planes.add_gateway(PORT)
+    fails(apply(planes), 3, "networking.istio.io/v1 is not served", "--component legacy-api")
+    succeeds(apply(planes, "--component", "legacy-api"))
+    assert planes.mesh.names("virtualservices", NAMESPACE) == [*SERVICES, "tracing-vs"]
+
+
+def test_the_collector_needs_its_secret_first(asm: Planes) -> None:
+    done = apply(asm, "--component", "otel-collector")
+    fails(done, 3, "needs the Secret otel-collector", "create secret generic otel-collector -n grpc-tracing")
+    succeeds(apply(asm))
+    asm.cluster.make("secrets", {"metadata": {"name": "otel-collector"}}, NAMESPACE)
+    done = apply(asm, "--component", "otel-collector")
+    succeeds(done)
+    assert "otel-collector" in asm.cluster.names("deployments", NAMESPACE)
+    assert "no sidecar" not in done.stderr  # it is to have none
+
+
+# -- the gateway
+
+
+def test_a_closed_port_is_told_with_what_opens_it(planes: Planes) -> None:
+    planes.add_gateway()
+    with planes.cluster.nothing_changes(), planes.mesh.nothing_changes():
+        done = apply(planes)
+    fails(done, 3, "port 9999 of the gateway istio-system/istio-ingressgateway is closed", "--with-gateway")
+    (command,) = [line.strip() for line in done.stderr.splitlines() if line.startswith("  kubectl")]
+    told = subprocess.run(
+        ["sh", "-c", command], env=planes.environment, check=True, capture_output=True, text=True, timeout=60
+    )
+    assert "patched" in told.stdout
+    succeeds(apply(planes, "--timeout", "30", "--with-gateway"))  # by now, or soon
+
+
+def test_the_port_is_opened_where_that_is_asked_for_and_the_others_stay(planes: Planes) -> None:
+    planes.add_gateway(("mysql", 3306))
+    succeeds(apply(planes, "--with-gateway"))
+    gateway = found(planes.mesh, "istiogateways", "ingressgateway", "istio-system")
+    assert [port["port"] for port in gateway["spec"]["ports"]] == [80, 443, 3306, 9999]
+    service = found(planes.cluster, "services", "istio-ingressgateway", "istio-system")
+    assert [port["port"] for port in service["spec"]["ports"]] == [80, 443, 3306, 9999]
+    with planes.cluster.nothing_changes(), planes.mesh.nothing_changes():
+        succeeds(apply(planes, "--with-gateway"))
+
+
+def test_a_gateway_that_names_no_ports_gets_those_of_its_service_and_ours(planes: Planes) -> None:
+    planes.add_gateway(("mysql", 3306))
+    planes.mesh.controllers.clear()  # nobody follows it: ports that are not named stay as they are
+    planes.mesh.change("istiogateways", "ingressgateway", {"spec": {"ports": None}}, "istio-system")
+    fails(apply(planes, "--with-gateway", "--timeout", "1"), 1, "is still closed after 1 s")
+    gateway = found(planes.mesh, "istiogateways", "ingressgateway", "istio-system")
+    assert [port["port"] for port in gateway["spec"]["ports"]] == [80, 443, 3306, 9999]
+    with planes.mesh.nothing_changes():  # it asks for the port already
+        fails(apply(planes, "--with-gateway", "--timeout", "1"), 1, "is still closed after 1 s")
+        fails(apply(planes), 3, "though its IstioGateway asks for it")
+
+
+def test_with_istio_the_port_is_opened_on_the_service(one_plane: Planes) -> None:
+    one_plane.add_gateway()
+    one_plane.cluster.delete("istiogateways", "ingressgateway", "istio-system")
+    config = {"KUBECONFIG": str(one_plane.cluster.kubeconfig)}
+    fails(
+        apply(one_plane, target="istio", env=config), 3, "patch service -n istio-system istio-ingressgateway"
+    )
+    succeeds(apply(one_plane, "--with-gateway", target="istio", env=config))
+    service = found(one_plane.cluster, "services", "istio-ingressgateway", "istio-system")
+    assert [port["port"] for port in service["spec"]["ports"]] == [80, 443, 9999]
+
+
+def test_a_gateway_of_another_name_is_bound_by_its_labels(asm: Planes) -> None:
+    service = found(asm.cluster, "services", "istio-ingressgateway", "istio-system")
+    labels = {"app": "istio-blue", "istio": "blue"}
+    ports = [{"name": port["name"], "port": port["port"]} for port in service["spec"]["ports"]]
+    spec = {"type": "LoadBalancer", "selector": labels, "ports": ports}
+    asm.cluster.make("services", {"metadata": {"name": "istio-blue"}, "spec": spec}, "istio-system")
+    pod = {
+        "metadata": {"name": "blue", "labels": labels},
+        "spec": {"containers": [{"name": "p", "image": "p"}]},
+    }
+    fails(apply(asm, "--gateway-service", "istio-blue"), 3, "has no pods: none carries the labels")
+    asm.cluster.make("pods", pod, "istio-system")
+    done = apply(asm, "--gateway-service", "istio-blue")
+    succeeds(done)
+    assert found(asm.mesh, "gateways", "tracing-gateway")["spec"]["selector"] == labels
+    assert "--gateway-service istio-system/istio-blue" in done.stdout.splitlines()[-1]
+
+
+def test_a_gateway_without_an_address_yet_is_no_failure(asm: Planes) -> None:
+    asm.cluster.behaviour.load_balancer = None
+    asm.cluster.change(
+        "services", "istio-ingressgateway", {"status": {"loadBalancer": {"ingress": None}}}, "istio-system"
+    )
+    done = apply(asm)
+    succeeds(done)
+    assert "has no address yet" in done.stdout
+    assert "  ./test.sh asm --in-cluster" in done.stdout
+
+
+# -- the preflight: each thing that is not well is told, and nothing is changed
+
+
+@pytest.fixture
+def unchanged(asm: Planes) -> Iterator[Planes]:
+    """The same; and at the end of the test nothing has been written to either plane."""
+    with asm.cluster.nothing_changes(), asm.mesh.nothing_changes():
+        yield asm
+    assert _nothing_left()
+
+
+def test_without_kubectl(unchanged: Planes, tmp_path: Path) -> None:
+    tools = tmp_path / "bin"
+    tools.mkdir()
+    for tool in ("bash", "basename", "dirname"):
+        (tools / tool).symlink_to(str(shutil.which(tool)))
+    fails(apply(unchanged, under=["bash"], env={"PATH": str(tools)}), 3, "kubectl is not on PATH: install it")
+
+
+def test_without_a_kubeconfig(unchanged: Planes) -> None:
+    done = apply(unchanged, env={"ACK_KUBECONFIG": "", "ASM_KUBECONFIG": ""})
+    fails(done, 3, "no kubeconfig", "--ack-kubeconfig or ACK_KUBECONFIG", "./apply.sh local")
+
+
+@pytest.mark.parametrize("variable", ["ACK_KUBECONFIG", "ASM_KUBECONFIG"])
+def test_with_a_kubeconfig_that_is_not_there(unchanged: Planes, variable: str) -> None:
+    fails(apply(unchanged, env={variable: "/nowhere"}), 3, "cannot read the kubeconfig /nowhere")
+
+
+def test_with_a_kubeconfig_that_is_none(unchanged: Planes, tmp_path: Path) -> None:
+    (tmp_path / "garbage").write_text("garbage: [")
+    done = apply(unchanged, env={"ACK_KUBECONFIG": str(tmp_path / "garbage")})
+    fails(done, 3, "the ACK cluster does not answer as it should", str(tmp_path / "garbage"))
+
+
+def test_with_the_kubeconfigs_exchanged(unchanged: Planes) -> None:
+    ack, asm = str(unchanged.mesh.kubeconfig), str(unchanged.cluster.kubeconfig)
+    fails(
+        apply(unchanged, env={"ACK_KUBECONFIG": ack, "ASM_KUBECONFIG": asm}),
+        3,
+        "leads to no Istio resources",
+        "of an ASM instance?",
+    )
+
+
+@pytest.mark.parametrize(("plane", "name"), [("cluster", "the ACK cluster"), ("mesh", "the ASM instance")])
+@pytest.mark.parametrize(
+    ("status", "text"),
+    [(401, "You must be logged in"), (403, "Forbidden"), (500, "Internal"), (0, "refused")],
+)
+def test_with_an_api_server_that_does_not_answer(
+    asm: Planes, plane: str, name: str, status: int, text: str
+) -> None:
+    server = getattr(asm, plane)
+    if status:
+        server.refuse(status)
+    else:
+        server.refuse_connections()
+    done = apply(asm)
+    server.recover()
+    fails(done, 3, f"{name} does not answer as it should", text)
+    assert [str(asked) for asked in asm.cluster.writes() + asm.mesh.writes()] == []
+
+
+def test_with_an_api_server_that_says_nothing(unchanged: Planes) -> None:
+    unchanged.mesh.fall_silent()
+    started = time.monotonic()
+    done = apply(unchanged)
+    unchanged.mesh.recover()
+    fails(done, 3, "the ASM instance does not answer as it should")
+    assert time.monotonic() - started < 60
+
+
+def test_without_data_plane_kubeapi_access(unchanged: Planes) -> None:
+    done = apply(unchanged, env={"ASM_KUBECONFIG": ""})
+    fails(done, 3, "the ACK cluster does not serve Istio's resources", "data-plane KubeAPI access")
+
+
+def test_without_istio(unchanged: Planes) -> None:
+    done = apply(unchanged, target="istio", env={"KUBECONFIG": str(unchanged.cluster.kubeconfig)})
+    fails(done, 3, "the cluster does not serve Istio's resources", "is Istio installed there?")
+
+
+def test_without_a_gateway(planes: Planes) -> None:
+    fails(apply(planes), 3, "no gateway", "has no Service istio-ingressgateway in istio-system", "kube/asm/")
+    planes.cluster.make_namespace("istio-system")
+    planes.cluster.make(
+        "services", {"metadata": {"name": "other"}, "spec": {"ports": [{"port": 1}]}}, "default"
+    )
+    fails(apply(planes, "--gateway-service", "default/other"), 3, "default/other selects no pods")
+    assert planes.mesh.writes() == []
+
+
+def test_without_pods_of_the_gateway(planes: Planes) -> None:
+    planes.add_gateway(PORT, pods=0)
+    fails(
+        apply(planes), 3, "has no pods: none carries the labels app=istio-ingressgateway,istio=ingressgateway"
+    )
+
+
+def test_without_the_gateway_api(planes_of: PlanesOf) -> None:
+    planes = planes_of(gateway_api=False)
+    planes.add_gateway(PORT)
+    done = apply(planes, "--component", "gateway-api")
+    fails(done, 3, "the ACK cluster does not serve GRPCRoute: install the resources of Gateway API")
+
+
+@pytest.mark.parametrize("plane", ["cluster", "mesh"])
+def test_with_a_namespace_of_somebody_else(asm: Planes, plane: str) -> None:
+    server = getattr(asm, plane)
+    server.make_namespace(NAMESPACE)
+    done = apply(asm)
+    fails(done, 3, "was made by somebody else", f"label namespace {NAMESPACE} istio-injection=enabled")
+    server.change("namespaces", NAMESPACE, {"metadata": {"labels": {"istio-injection": "enabled"}}})
+    before = server.get("namespaces", NAMESPACE)
+    succeeds(apply(asm))
+    assert server.get("namespaces", NAMESPACE) == before
+    succeeds(apply(asm, "--delete", "--yes"))
+    assert server.get("namespaces", NAMESPACE) == before
+
+
+def test_with_a_namespace_that_is_being_deleted(asm: Planes) -> None:
+    asm.cluster.make_namespace(NAMESPACE)
+    kept = {"metadata": {"name": "kept", "finalizers": ["example.com/keep"]}}
+    asm.cluster.make("configmaps", kept, NAMESPACE)
+    asm.cluster.delete("namespaces", NAMESPACE)
+    fails(apply(asm), 3, "is just being deleted")
+
+
+def test_with_objects_of_somebody_else_under_our_names(asm: Planes) -> None:
+    for plane in (asm.cluster, asm.mesh):
+        plane.make_namespace(NAMESPACE, {"istio-injection": "enabled"})
+    spec = {"ports": [{"port": 9996}], "selector": {"app": "theirs"}}
+    asm.cluster.make("services", {"metadata": {"name": "grpc-server-svc2"}, "spec": spec}, NAMESPACE)
+    asm.mesh.make("telemetries", {"metadata": {"name": "default"}, "spec": {}}, NAMESPACE)
+    with asm.cluster.nothing_changes(), asm.mesh.nothing_changes():
+        done = apply(asm)
+    fails(done, 3, "were not made by this script: Service/grpc-server-svc2 Telemetry/default")
+
+
+# -- it goes wrong on the way
+
+
+def test_a_rollout_that_does_not_get_ready_is_shown(asm: Planes) -> None:
+    asm.cluster.deployments_fail("grpc-server-python-2", "CrashLoopBackOff")
+    asm.cluster.say("grpc-server-deploy2", "Error: it broke")
+    done = apply(asm, "--timeout", "3")
+    fails(
+        done,
+        1,
+        "not ready within 3 s: grpc-server-python-2. Their pods",
+        "CrashLoopBackOff",
+        "Error: it broke",
+    )
+    assert "BackOff" in done.stderr
+    asm.cluster.deployments_work()
+    succeeds(apply(asm))
+
+
+def test_an_image_that_cannot_be_pulled_is_named(asm: Planes) -> None:
+    asm.cluster.deployments_fail("grpc-server-python-1", "ImagePullBackOff")
+    done = apply(asm, "--timeout", "3", "--image", "nowhere/demo:1")
+    fails(done, 1, "the cluster cannot pull nowhere/demo:1", "docker/build.sh --push", "--image")
+
+
+def test_pods_without_sidecars_are_told(asm: Planes) -> None:
+    asm.cluster.behaviour.sidecars = None
+    done = apply(asm)
+    succeeds(done)
+    assert "no sidecar in grpc-client-" in said(done)
+    assert "rollout restart deployment -n grpc-tracing" in said(done)
+
+
+def test_a_native_sidecar_is_one(asm: Planes) -> None:
+    asm.cluster.behaviour.sidecars = "native"
+    done = apply(asm)
+    succeeds(done)
+    assert "no sidecar" not in done.stderr
+
+
+def test_what_somebody_else_changed_is_taken_back_only_when_asked_for(asm: Planes) -> None:
+    succeeds(apply(asm))
+    Kubectl(asm.cluster)(
+        *("set", "env", "deployment/grpc-server-python-2", "-n", NAMESPACE, "GRPC_HELLO_BACKEND=elsewhere")
+    )
+    done = apply(asm)
+    fails(done, 1, "conflict", "GRPC_HELLO_BACKEND", "--force takes back")
+    succeeds(apply(asm, "--force"))
+    (container, *_) = _containers(asm, "grpc-server-python-2")
+    assert {"name": "GRPC_HELLO_BACKEND", "value": "grpc-server-svc3"} in container["env"]
+
+
+@pytest.mark.parametrize(
+    "number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP], ids=lambda number: number.name
+)
+def test_a_signal_ends_it_and_it_can_be_run_again(asm: Planes, number: signal.Signals) -> None:
+    asm.cluster.deployments_fail("grpc-server-python-1", "Pending")
+    with start("apply.sh", asm) as running:
+        for line in output(running):
+            if "Waiting for deployment" in line:
+                break
+        running.send_signal(number)
+        out, err = running.communicate(timeout=20)
+    assert running.returncode == 128 + number, out + err
+    assert "apply.sh: interrupted: what was applied so far stays" in err
+    assert _nothing_left()
+    assert left_running(str(asm.cluster.kubeconfig)) == []
+    asm.cluster.deployments_work()
+    succeeds(apply(asm))
+
+
+# -- a dry run
+
+
+def test_a_dry_run_shows_all_that_would_be_new_and_changes_nothing(unchanged: Planes) -> None:
+    done = apply(unchanged, "--dry-run")
+    succeeds(done)
+    assert "the ACK cluster: the namespace grpc-tracing would be made" in done.stdout
+    assert "+  name: tracing-vs" in done.stdout
+    assert "+  name: grpc-server-python-3" in done.stdout
+    assert done.stdout.splitlines()[-1] == "nothing was changed (--dry-run)"
+
+
+def test_a_dry_run_shows_what_would_change_and_what_would_go(asm: Planes) -> None:
+    succeeds(apply(asm, "--component", "canary"))
+    with asm.cluster.nothing_changes(), asm.mesh.nothing_changes():
+        done = apply(asm, "--dry-run", "--image", "demo:2")
+    succeeds(done)
+    assert re.search(r"^-\s+(- )?image: hello-servicemesh-grpc:1.0.0$", done.stdout, re.MULTILINE)
+    assert re.search(r"^\+\s+(- )?image: demo:2$", done.stdout, re.MULTILINE)
+    assert "this would be removed\n  Deployment grpc-server-python-3-v2\n" in done.stdout
+
+
+def test_a_dry_run_opens_no_port(planes: Planes) -> None:
+    planes.add_gateway()
+    with planes.cluster.nothing_changes(), planes.mesh.nothing_changes():
+        done = apply(planes, "--dry-run", "--with-gateway")
+    succeeds(done)
+    assert "is closed. This opens it" in done.stderr
+    assert "+  name: tracing-vs" in done.stdout
+
+
+# -- delete
+
+
+def _objects(planes: Planes) -> dict[str, set[str]]:
+    """What is there when all controllers are at rest. Events are a diary: they stay."""
+    for plane in (planes.cluster, planes.mesh):
+        plane.settle()
+    return {
+        plane.name: {key for key in plane.state() if not key.startswith("events")}
+        for plane in (planes.cluster, planes.mesh)
+    }
+
+
+def test_delete_removes_all_of_it_the_mesh_first(asm: Planes) -> None:
+    before = _objects(asm)
+    succeeds(apply(asm, "--component", "canary", "--component", "network-policy"))
+    assert _objects(asm) != before
+    done = apply(asm, "--delete", "--yes")
+    succeeds(done)
+    assert _objects(asm) == before
+    order = [line.split()[0] for line in done.stdout.splitlines() if '" deleted' in line]
+    ends = [order.index(kind) for kind in ("gateway.networking.istio.io", "deployment.apps", "namespace")]
+    assert ends == sorted(ends)
+    again = apply(asm, "--delete", "--yes")
+    assert (again.returncode, again.stdout) == (0, "nothing of this demo is there\n")
+
+
+def test_delete_does_not_trust_a_namespace_to_take_the_meshs_resources_along(one_plane: Planes) -> None:
+    one_plane.add_gateway(PORT)
+    one_plane.cluster.behaviour.mesh_outlives_namespaces = True  # as with data-plane KubeAPI access
+    succeeds(apply(one_plane, env={"ASM_KUBECONFIG": ""}))
+    succeeds(apply(one_plane, "--delete", "--yes", env={"ASM_KUBECONFIG": ""}))
+    assert one_plane.cluster.get("namespaces", NAMESPACE) is None
+    left = [key for key in one_plane.cluster.state() if f"istio.io/{NAMESPACE}/" in key]
+    assert left == []
+
+
+def test_delete_leaves_what_is_not_ours_and_its_namespace(asm: Planes) -> None:
+    succeeds(apply(asm))
+    asm.cluster.make("secrets", {"metadata": {"name": "mine"}}, NAMESPACE)
+    asm.mesh.make("destinationrules", {"metadata": {"name": "mine"}, "spec": {"host": "mine"}}, NAMESPACE)
+    done = apply(asm, "--delete", "--yes")
+    succeeds(done)
+    assert (
+        "the namespace grpc-tracing of the ACK cluster stays, as it holds what is not ours: Secret/mine"
+        in done.stdout
+    )
+    assert "of the ASM instance stays, as it holds what is not ours: DestinationRule/mine" in done.stdout
+    assert asm.cluster.names("secrets", NAMESPACE) == ["mine"]
+    assert asm.mesh.names("destinationrules", NAMESPACE) == ["mine"]
+    assert asm.cluster.names("deployments", NAMESPACE) == []
+    assert found(asm.cluster, "services", "istio-ingressgateway", "istio-system")
+
+
+def test_delete_asks_and_does_nothing_where_nobody_answers(asm: Planes) -> None:
+    succeeds(apply(asm))
+    with asm.cluster.nothing_changes(), asm.mesh.nothing_changes():
+        done = apply(asm, "--delete")
+    fails(done, 2, "add --yes where nobody can answer")
+    assert "  Deployment grpc-server-python-1\n" in done.stdout
+
+
+@pytest.mark.parametrize(("answer", "code", "left"), [("n\n", 1, DEPLOYMENTS), ("y\n", 0, [])])
+def test_delete_goes_by_the_answer(asm: Planes, answer: str, code: int, left: list[str]) -> None:
+    succeeds(apply(asm))
+    ours, theirs = pty.openpty()
+    os.write(ours, answer.encode())
+    done = apply(asm, "--delete", stdin=theirs)
+    os.close(theirs)
+    os.close(ours)
+    assert done.returncode == code, done.stderr
+    assert "Remove all of it? [y/N]" in done.stdout
+    assert asm.cluster.names("deployments", NAMESPACE) == left
+
+
+def test_delete_of_the_cluster_works_when_the_mesh_is_gone(asm: Planes) -> None:
+    succeeds(apply(asm))
+    done = apply(asm, "--delete", "--yes", env={"ASM_KUBECONFIG": ""})
+    succeeds(done)
+    assert "What was applied to it stays, unless its kubeconfig is named" in said(done)
+    assert asm.cluster.get("namespaces", NAMESPACE) is None
+    assert asm.mesh.names("gateways", NAMESPACE) == ["tracing-gateway"]
+
+
+# -- logs
+
+
+def test_logs_follow_all_hops_each_line_with_its_hop(asm: Planes) -> None:
+    succeeds(apply(asm))
+    for number in (1, 2, 3):
+        asm.cluster.say(f"grpc-server-deploy{number}", f"hop {number} is up")
+    with start("apply.sh", asm, "logs") as running:
+        lines = sorted(output(running).readline() for _ in range(3))
+        assert lines == [f"grpc-server-svc{number} | hop {number} is up\n" for number in (1, 2, 3)]
+        asm.cluster.say("grpc-server-deploy2", "later")
+        assert output(running).readline() == "grpc-server-svc2 | later\n"
+        running.send_signal(signal.SIGINT)
+        _, err = running.communicate(timeout=20)
+    assert running.returncode == 130, err
+    assert left_running(str(asm.cluster.kubeconfig)) == []
+
+
+def test_logs_of_nothing_are_told(asm: Planes) -> None:
+    fails(apply(asm, "logs"), 1, "nothing is deployed in the ACK cluster: ./apply.sh asm")
+
+
+# -- usage
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        (("--image",), "--image needs a value"),
+        (("--image", "x y"), "x y is no name of an image"),
+        (("--image", "demo:"), "demo: is no name of an image"),
+        (("--component", "nothing"), "no component is named nothing: use one of"),
+        (("--timeout", "0"), "--timeout takes a whole number"),
+        (("--timeout", "soon"), "--timeout takes a whole number"),
+        (("--gateway-service", "a/b/c"), "takes NAME or NAMESPACE/NAME"),
+        (("--gateway-service", "Upper"), "takes NAME or NAMESPACE/NAME"),
+        (("--delete", "--dry-run"), "--delete and --dry-run do not go together"),
+        (("logs", "--delete"), "logs and --delete do not go together"),
+        (("--nonsense",), "unknown option: --nonsense"),
+        (("--dry-run", "local"), "write the target first"),
+        (
+            ("--component", "gateway-api", "--gateway-service", "other/gateway"),
+            "no Service gateway in other",
+        ),
+    ],
+)
+def test_what_is_not_understood_is_told(unchanged: Planes, arguments: tuple[str, ...], text: str) -> None:
+    done = apply(unchanged, *arguments)
+    assert done.returncode in {2, 3}
+    assert text in said(done)
+
+
+def _lists_of_the_scripts() -> dict[str, list[str]]:
+    text = (ROOT / "scripts/cluster/manifests.sh").read_text(encoding="utf-8")
+    return {name: value.split() for name, value in re.findall(r"^(\w+)='([^']*)'", text, re.MULTILINE)}
+
+
+def test_the_components_are_those_of_kube() -> None:
+    folders = sorted(folder.name for folder in (ROOT / "kube/components").iterdir())
+    assert sorted(_lists_of_the_scripts()["COMPONENTS"]) == folders
+
+
+def test_every_kind_that_kube_can_bring_is_looked_for_when_it_is_to_go(tmp_path: Path) -> None:
+    lists = _lists_of_the_scripts()
+    names = {resource.full_name: (resource.group, resource.kind) for resource in (*ACK, *ASM)}
+    looked_for = {names[name] for name in lists["CLUSTER_KINDS"] + lists["MESH_KINDS"]}
+    brought = set()
+    for number, left_out in enumerate(({}, {"gateway-api"})):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        documents = overlay(folder, tuple(name for name in COMPONENTS if name not in left_out))
+        brought |= {(group_of(document), document["kind"]) for document in documents}
+    assert brought - looked_for == {("", "Namespace")}  # which is looked at by itself
+    assert looked_for <= brought  # and nothing is looked for that nobody brings

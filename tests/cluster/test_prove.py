@@ -1,0 +1,369 @@
+"""test.sh, unmodified: the real kubectl against API servers of our own, behind whose gateway's address a real
+mesh of Envoys answers."""
+
+import asyncio
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+from apiserver.kinds import Object
+from planes import Planes
+from script_runs import NAMESPACE, ROOT, PlanesOf, fails, left_running, run, said, start, succeeds
+
+from local_mesh import envoy
+from local_mesh.envoy import Addresses, Config
+from local_mesh.mesh import RunningMesh, installed_envoy, running
+from local_mesh.process import programs
+from local_mesh.topology import GATEWAY_SERVICE, Topology, hop_names, parse_fault, services
+from tracing.expect import chain
+from tracing.store import reading
+from tracing.verify import verify
+
+apply = partial(run, "apply.sh")
+prove = partial(run, "test.sh")
+
+CHECKS = ("answers", "way", "trace", "sidecars", "sampled")
+
+
+def _address() -> str:
+    """An address of this machine that no other mesh uses, as the port is always 9999."""
+    number = os.getpid()
+    return (
+        "127.0.0.1"
+        if sys.platform == "darwin"
+        else f"127.{number >> 14 & 255}.{number >> 7 & 127}.{number & 127}"
+    )
+
+
+ADDRESS = _address()
+
+
+@dataclass
+class Meshes:
+    """Real meshes whose gateway listens at ADDRESS; one runs at a time."""
+
+    make_folder: Callable[[], Path]
+    _stack: ExitStack = field(default_factory=ExitStack)
+    _topology: Topology | None = None
+    _mesh: RunningMesh | None = None
+
+    def __call__(self, **settings: Any) -> RunningMesh:
+        """One as it is asked for: that which runs, if it is such a one."""
+        topology = Topology(hop_names(3), host=ADDRESS, **settings)
+        if self._mesh is None or topology != self._topology:
+            self.end()
+            folder = self.make_folder()
+            mesh = running(topology, folder, folder / "traces.db", installed_envoy())
+            self._mesh, self._topology = self._stack.enter_context(mesh), topology
+        return self._mesh
+
+    def end(self) -> None:
+        """Ends the one that runs."""
+        self._stack.close()
+        self._mesh = None
+
+
+@pytest.fixture(scope="module")
+def mesh_at(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Meshes]:
+    """A mesh as a test wants it: mesh_at(drop_at="grpc-server-svc2")."""
+    meshes = Meshes(lambda: tmp_path_factory.mktemp("mesh"))
+    yield meshes
+    meshes.end()
+
+
+@pytest.fixture
+def deployed(asm: Planes) -> Planes:
+    """The demo, applied to an ACK cluster and an ASM instance whose gateway is at ADDRESS."""
+    asm.cluster.behaviour.load_balancer = {"ip": ADDRESS}
+    succeeds(apply(asm))
+    return asm
+
+
+def _checks(done: "subprocess.CompletedProcess[str]") -> dict[str, str]:
+    """How each check went: ok, FAILED or -."""
+    return {
+        name: state
+        for state, name in re.findall(rf"^  (ok|FAILED|-) +({'|'.join(CHECKS)}) ", done.stdout, re.MULTILINE)
+    }
+
+
+def test_a_chain_that_is_well_passes_and_shows_its_traces(deployed: Planes, mesh_at: Meshes) -> None:
+    mesh = mesh_at()
+    done = prove(deployed)
+    succeeds(done)
+    assert _checks(done) == dict.fromkeys(CHECKS, "ok")
+    told = re.findall(r"^trace id: ([0-9a-f]{32})", done.stdout, re.MULTILINE)
+    assert len(set(told)) == 4
+    # Without --spans-to the client has no span of its own, so that the gateway's is the root.
+    wanted = chain(services(hop_names(3)), gateway=GATEWAY_SERVICE)
+    with reading(mesh.mesh.store) as store:
+        assert [one.comparison.mismatches for one in verify(store, told, wanted, 10.0)] == [()] * 4
+    passed = f"PASSED through the gateway {ADDRESS}:9999: 4 calls"
+    assert done.stdout.splitlines()[-1] == f"{passed}, each one trace over all hops, a sidecar before each"
+
+
+def test_it_changes_nothing(deployed: Planes, mesh_at: Meshes) -> None:
+    mesh_at()
+    with deployed.cluster.nothing_changes(), deployed.mesh.nothing_changes():
+        succeeds(prove(deployed))
+
+
+@pytest.mark.parametrize("shell", [["sh"], ["dash"], ["bash", "--posix"]], ids=" ".join)
+def test_it_runs_in_every_shell(deployed: Planes, mesh_at: Meshes, shell: list[str]) -> None:
+    mesh_at()
+    succeeds(prove(deployed, under=shell))
+
+
+def test_many_calls_are_counted_and_recorded(deployed: Planes, mesh_at: Meshes, tmp_path: Path) -> None:
+    mesh_at()
+    record = tmp_path / "calls.jsonl"
+    done = prove(deployed, "--repeat", "5", "--concurrency", "3", "--", "--record", str(record))
+    succeeds(done)
+    assert "checks of 20 calls" in done.stdout
+    assert ": 20 calls, each one trace" in done.stdout
+    assert len(re.findall(r"^ {12}[0-9a-f]{32}$", done.stdout, re.MULTILINE)) == 16
+    assert len({json.loads(line)["trace_id"] for line in record.read_text().splitlines()}) == 20
+
+
+@pytest.mark.parametrize("tracer", ["w3c", "b3"])
+def test_whichever_headers_the_mesh_speaks(deployed: Planes, mesh_at: Meshes, tracer: str) -> None:
+    mesh_at(tracer=tracer)
+    done = prove(deployed)
+    succeeds(done)
+    # What B3 says of sampling is not in the hop report.
+    sampled = {"w3c": "ok", "b3": "-"}[tracer]
+    assert _checks(done) == dict.fromkeys(CHECKS, "ok") | {"sampled": sampled}
+
+
+def test_a_hop_that_drops_the_headers_is_named(deployed: Planes, mesh_at: Meshes) -> None:
+    mesh_at(drop_at="grpc-server-svc2")
+    done = prove(deployed)
+    fails(done, 1, f"test.sh: FAILED through the gateway {ADDRESS}:9999")
+    checks = _checks(done)
+    assert (checks["answers"], checks["way"], checks["trace"]) == ("ok", "ok", "FAILED")
+    told = " ".join(done.stdout.split())
+    assert "4 of 4: broken at grpc-server-svc2: headers not forwarded" in told
+    assert "→ grpc-server-svc2 does not forward the trace headers" in told
+
+
+def test_calls_that_fail_are_told_with_where(deployed: Planes, mesh_at: Meshes) -> None:
+    mesh_at(faults=(parse_fault("svc3=abort:14"),))
+    done = prove(deployed)
+    fails(done, 1, "FAILED through the gateway", "Talk failed behind grpc-server-svc2: UNAVAILABLE")
+    assert _checks(done) == {"answers": "FAILED"} | dict.fromkeys(CHECKS[1:], "-")
+    assert "a fault is injected on purpose" in " ".join(done.stdout.split())
+
+
+def test_pods_without_sidecars_fail_it(asm: Planes, mesh_at: Meshes) -> None:
+    mesh_at()
+    asm.cluster.behaviour.load_balancer = {"ip": ADDRESS}
+    asm.cluster.behaviour.sidecars = None
+    succeeds(apply(asm))
+    done = prove(asm)
+    fails(done, 1, "no sidecar in grpc-client-", "rollout restart deployment", "and a pod has no sidecar")
+
+
+def test_a_canary_may_answer_as_itself(asm: Planes, mesh_at: Meshes) -> None:
+    mesh_at()
+    asm.cluster.behaviour.load_balancer = {"hostname": ADDRESS}  # some load balancers have a name
+    succeeds(apply(asm, "--component", "canary"))
+    succeeds(prove(asm))
+    done = prove(asm, "--hops", "grpc-server-svc1,grpc-server-svc2,grpc-server-svc3-v2")
+    fails(done, 1)
+    assert _checks(done)["way"] == "FAILED"
+
+
+# -- what is in the way of the calls
+
+
+def test_a_gateway_that_nobody_listens_at(deployed: Planes, mesh_at: Meshes) -> None:
+    mesh_at.end()
+    done = prove(deployed, "--timeout", "2")
+    fails(done, 3, f"no connection to dns:///{ADDRESS}:9999 within 2 s", "Connection refused")
+
+
+def test_a_gateway_with_its_port_closed(deployed: Planes) -> None:
+    ports = [{"name": "http2", "port": 80}]
+    deployed.mesh.change("istiogateways", "ingressgateway", {"spec": {"ports": ports}}, "istio-system")
+    deployed.cluster.change("services", "istio-ingressgateway", {"spec": {"ports": ports}}, "istio-system")
+    fails(prove(deployed), 3, "port 9999 of the gateway", "is closed: ./apply.sh asm --with-gateway")
+
+
+def test_a_gateway_without_an_address(deployed: Planes) -> None:
+    deployed.cluster.behaviour.load_balancer = None
+    status = {"status": {"loadBalancer": {"ingress": None}}}
+    deployed.cluster.change("services", "istio-ingressgateway", status, "istio-system")
+    done = prove(deployed, "--timeout", "2")
+    fails(done, 3, "has no address after 2 s", "./test.sh asm --in-cluster")
+
+
+def test_a_gateway_that_is_not_there(deployed: Planes) -> None:
+    fails(prove(deployed, "--gateway-service", "other"), 3, "no gateway", "no Service other in istio-system")
+
+
+@contextmanager
+def _only_a_gateway(folder: Path, hop: int, *, change: Callable[[Config], None]) -> Iterator[None]:
+    """An Envoy at ADDRESS before one hop: a mesh's gateway, but for what the test changes in its HTTP."""
+    topology = Topology(("hop",), host=ADDRESS, mtls=False)
+    addresses = Addresses(gateway=9999, inbound={"hop": hop}, outbound={}, applications={}, collector=9)
+    config = envoy.gateway(topology, addresses)
+    (listener,) = config["static_resources"]["listeners"]
+    change(listener["filter_chains"][0]["filters"][0]["typed_config"])
+    path = folder / "gateway.json"
+    path.write_text(json.dumps(config))
+    with programs() as started:
+        command = [str(installed_envoy()), "--config-path", str(path), "--concurrency", "1"]
+        program = started.start("gateway", [*command, "--disable-hot-restart"], folder / "gateway.log")
+        program.wait(lambda: program.line("starting main dispatch loop"))
+        yield
+
+
+def _route_nothing(http: Config) -> None:
+    http["route_config"]["virtual_hosts"] = []
+
+
+def _trace_nothing(http: Config) -> None:
+    del http["tracing"]
+
+
+def test_a_gateway_that_has_no_route_for_us(deployed: Planes, mesh_at: Meshes, tmp_path: Path) -> None:
+    mesh_at.end()
+    selector = {"spec": {"selector": {"istio": "another"}}}
+    with _only_a_gateway(tmp_path, 9, change=_route_nothing):
+        done = prove(deployed)
+        fails(done, 1, "FAILED through the gateway")
+        assert "a gateway answers that has no route for LandingService" in " ".join(done.stdout.split())
+        assert "the wrong gateway" not in said(done)
+        deployed.mesh.change("gateways", "tracing-gateway", selector, NAMESPACE)
+        done = prove(deployed)
+    fails(
+        done,
+        1,
+        "the wrong gateway: Gateway tracing-gateway selects istio=another, which no pod of istio-system/",
+    )
+
+
+async def test_tracing_that_is_switched_off(
+    deployed: Planes, mesh_at: Meshes, start_chain: Any, tmp_path: Path
+) -> None:
+    mesh_at.end()
+    chain = await start_chain(3)
+    with _only_a_gateway(tmp_path, int(chain.target.rpartition(":")[2]), change=_trace_nothing):
+        done = await asyncio.to_thread(prove, deployed, "--hops", "svc1,svc2,svc3")
+    fails(done, 1)
+    assert _checks(done) == dict.fromkeys(CHECKS, "ok") | {"sidecars": "FAILED"}
+    told = " ".join(done.stdout.split())
+    assert "not traced: a proxy passed the call on and made no span" in told
+    assert "→ tracing is off: switch it on" in told
+
+
+def test_the_gateway_may_be_named_and_then_no_cluster_is_asked(
+    planes_of: PlanesOf, mesh_at: Meshes, tmp_path: Path
+) -> None:
+    mesh_at()
+    planes = planes_of()
+    tools = tmp_path / "bin"
+    tools.mkdir()
+    for tool in ("bash", "basename", "dirname", "cksum", "cat"):
+        (tools / tool).symlink_to(f"/usr/bin/{tool}")
+    nothing = {"ACK_KUBECONFIG": "", "ASM_KUBECONFIG": "", "PATH": str(tools)}
+    for gateway in (ADDRESS, f"{ADDRESS}:9999"):
+        done = prove(planes, "--gateway", gateway, under=["/bin/bash"], env=nothing)
+        succeeds(done)
+        assert f"PASSED through the gateway {ADDRESS}:9999" in done.stdout
+    assert planes.cluster.asked() == []
+
+
+# -- inside the cluster
+
+
+def _into_the_mesh(
+    _pod: Object, _container: Object, command: Sequence[str]
+) -> tuple[list[str], Mapping[str, str]]:
+    """A pod's network: the name of the first hop leads to it."""
+    here = [ADDRESS if word == "grpc-server-svc1" else word for word in command]
+    return here, {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
+
+
+def test_from_inside_the_calls_go_past_the_gateway(deployed: Planes, mesh_at: Meshes) -> None:
+    mesh_at()
+    deployed.cluster.runs(_into_the_mesh)
+    deployed.cluster.behaviour.load_balancer = None
+    done = prove(deployed, "--in-cluster", "--repeat", "2")
+    succeeds(done)
+    assert done.stdout.splitlines()[0] == "== in the cluster, from the pod of grpc-client"
+    assert done.stdout.splitlines()[-1].startswith("PASSED in the cluster, past the gateway: 8 calls")
+    assert _checks(done) == dict.fromkeys(CHECKS, "ok")
+
+
+def test_from_inside_a_failed_check_fails_it_too(deployed: Planes, mesh_at: Meshes) -> None:
+    mesh_at(drop_at="grpc-server-svc1")
+    deployed.cluster.runs(_into_the_mesh)
+    fails(prove(deployed, "--in-cluster"), 1, "FAILED in the cluster, past the gateway")
+
+
+def test_a_client_that_cannot_be_run_inside_is_the_environments_fault(deployed: Planes) -> None:
+    deployed.cluster.runs(lambda *_: (["/nowhere/hello-grpc-client"], {}))
+    fails(prove(deployed, "--in-cluster"), 3, "cannot run the client in its pod")
+
+
+# -- what is not deployed, or not ready
+
+
+def test_nothing_deployed(asm: Planes) -> None:
+    done = prove(asm)
+    fails(done, 3, "not deployed in the ACK cluster: grpc-server-python-1", "First: ./apply.sh asm")
+
+
+def test_a_hop_that_is_not_ready(deployed: Planes) -> None:
+    deployed.cluster.deployments_fail("grpc-server-python-2", "CrashLoopBackOff")
+    apply(deployed, "--image", "other:1", "--timeout", "1")
+    fails(prove(deployed, "--timeout", "1"), 3, "grpc-server-python-2 is not ready after 1 s")
+
+
+def test_without_a_kubeconfig(planes: Planes) -> None:
+    done = prove(planes, env={"ACK_KUBECONFIG": "", "ASM_KUBECONFIG": ""})
+    fails(done, 3, "no kubeconfig", "./test.sh local")
+
+
+def test_ctrl_c_ends_it_at_once(deployed: Planes, mesh_at: Meshes) -> None:
+    mesh_at.end()
+    with start("test.sh", deployed, "--timeout", "100") as started:
+        assert started.stdout
+        assert started.stdout.readline().startswith("== through the gateway")
+        started.send_signal(signal.SIGINT)
+        out, err = started.communicate(timeout=20)
+    assert started.returncode == 130, out + err
+    assert "interrupted" in err
+    assert left_running(f"--server {ADDRESS}") == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        (("--repeat", "0"), "--repeat takes a whole number"),
+        (("--headers", "jaeger"), "--headers takes w3c, b3 or both"),
+        (("--gateway",), "--gateway needs a value"),
+        (("--gateway", "x", "--in-cluster"), "--in-cluster goes past the gateway"),
+        (("--nonsense",), "unknown option: --nonsense"),
+        (("nonsense",), "unknown target: nonsense"),
+        (("--in-cluster", "local"), "write the target first"),
+        (("--gateway", "127.0.0.1:1", "--", "--nonsense"), "No such option"),
+        (("--gateway", "127.0.0.1:none"), "the port in"),
+    ],
+)
+def test_what_is_not_understood_is_told(planes: Planes, arguments: tuple[str, ...], text: str) -> None:
+    done = prove(planes, *arguments, env={"ACK_KUBECONFIG": "", "ASM_KUBECONFIG": ""})
+    assert done.returncode == 2, done.stdout + done.stderr
+    assert text in said(done)
+    assert str(ROOT) not in said(done)
