@@ -2,19 +2,26 @@
 
 from collections.abc import Iterator
 
+import grpc
+
 from grpc_client.calls import Outcome
 from grpc_client.expectation import Check, Expectation
 from grpc_client.verdict import Kind
 from landing.hops import Role
 from landing.text import shown
 
+_NO_ROUTE = (
+    "a gateway answers that has no route for LandingService: is it the right one? Gateway tracing-gateway"
+    " must select its pods, and VirtualService tracing-vs must be there"
+)
+_UNKNOWN_NAME = "the name is not known here: is it spelled right, and is there such a Service?"
+
 # What gRPC and Envoy say where the chain does not answer itself, and what that means. The first that is found
 # in the text of a status counts.
 _CAUSES = {
-    "HTTP2 header with status: 404": (
-        "a gateway answers that has no route for LandingService: is it the right one? Gateway tracing-gateway"
-        " must select its pods, and VirtualService tracing-vs must be there"
-    ),
+    "HTTP2 header with status: 404": _NO_ROUTE,
+    "errors resolving": _UNKNOWN_NAME,
+    "DNS resolution failed": _UNKNOWN_NAME,
     "Connection refused": (
         "nothing listens there: is the address that of the gateway, and port 9999 open on it"
         " (./apply.sh --with-gateway)?"
@@ -64,6 +71,8 @@ def _on_failure(outcome: Outcome) -> Iterator[str]:
     cause = next((advice for said, advice in _CAUSES.items() if said.lower() in details), None)
     if cause is not None:
         yield cause
+    elif not outcome.hops and outcome.code is grpc.StatusCode.UNIMPLEMENTED:
+        yield _NO_ROUTE  # so an Envoy answers a gRPC call for which it knows no way, without a word
     elif not outcome.hops:
         yield "no hop reported: a proxy before the first one answered, or it is another service"
 

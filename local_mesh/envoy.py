@@ -29,6 +29,11 @@ TRUST_DOMAIN = "cluster.local"
 HOP_IDENTITY = f"spiffe://{TRUST_DOMAIN}/ns/{NAMESPACE}/sa/grpc-tracing-sa"
 GATEWAY_IDENTITY = f"spiffe://{TRUST_DOMAIN}/ns/{GATEWAY_NAMESPACE}/sa/{GATEWAY}-service-account"
 
+COLLECTOR = "collector"
+"""What the collector is called among clusters and hosts."""
+
+ANY = "0.0.0.0"  # noqa: S104 - a hop with a host of its own is there to be called
+
 _TYPES = "type.googleapis.com/envoy"
 
 # Envoy's own defaults bound what one connection and one cluster take, to protect what stands behind them.
@@ -57,7 +62,7 @@ class Identity:
 
 @dataclass(frozen=True)
 class Addresses:
-    """Where the parts of a mesh listen: ports, by hop."""
+    """Where the parts of a mesh listen: ports, by hop; and on which hosts, where these are several."""
 
     gateway: int
     inbound: Mapping[str, int]
@@ -68,6 +73,8 @@ class Addresses:
     hop_identity: Identity | None = None
     """Of the hops' sidecars; None where there is no mTLS."""
     gateway_identity: Identity | None = None
+    hosts: Mapping[str, str] = field(default_factory=dict)
+    """The host names of hops, each with its sidecar, and of the collector; without one, it is on loopback."""
 
 
 @dataclass(frozen=True)
@@ -100,9 +107,8 @@ def gateway(topology: Topology, addresses: Addresses) -> Config:
         cluster=f"outbound|{GATEWAY_PORT}||{service(first)}",
         edge=True,
     )
-    cluster = _cluster(
-        listener.cluster, addresses.inbound[first], _upstream_tls(addresses.gateway_identity, HOP_IDENTITY)
-    )
+    tls = _upstream_tls(addresses.gateway_identity, HOP_IDENTITY)
+    cluster = _cluster(listener.cluster, _sidecar_address(addresses, first), tls)
     return _bootstrap(topology, addresses, f"router~{LOOPBACK}~{GATEWAY}", [listener], [cluster])
 
 
@@ -110,11 +116,11 @@ def sidecar(topology: Topology, hop: str, addresses: Addresses) -> Config:
     """The bootstrap of the sidecar of a hop."""
     following = topology.next_hop(hop)
     listeners = [_inbound(topology, hop, addresses)]
-    clusters = [_cluster(listeners[0].cluster, addresses.applications[hop])]
+    clusters = [_cluster(listeners[0].cluster, _address(addresses.applications[hop]))]
     if following is not None:
         listeners.append(_outbound(hop, following, addresses))
         tls = _upstream_tls(addresses.hop_identity, HOP_IDENTITY)
-        clusters.append(_cluster(listeners[1].cluster, addresses.inbound[following], tls))
+        clusters.append(_cluster(listeners[1].cluster, _sidecar_address(addresses, following), tls))
     return _bootstrap(topology, addresses, f"sidecar~{LOOPBACK}~{hop}", listeners, clusters)
 
 
@@ -127,7 +133,7 @@ def _inbound(topology: Topology, hop: str, addresses: Addresses) -> _Listener:
     }
     return _Listener(
         name="virtualInbound",
-        address=_address(addresses.inbound[hop]),
+        address=_address(addresses.inbound[hop], ANY if hop in addresses.hosts else LOOPBACK),
         direction="INBOUND",
         service=service(hop),
         operation=_operation(hop, APP_PORT),
@@ -257,7 +263,7 @@ def _tracing(topology: Topology, service_name: str) -> Config:
 
 def _open_telemetry(service_name: str) -> Config:
     values = {
-        "grpc_service": {"envoy_grpc": {"cluster_name": "collector"}, "timeout": "5s"},
+        "grpc_service": {"envoy_grpc": {"cluster_name": COLLECTOR}, "timeout": "5s"},
         "service_name": service_name,
     }
     return _typed("envoy.tracers.opentelemetry", "config.trace.v3.OpenTelemetryConfig", values)
@@ -265,7 +271,7 @@ def _open_telemetry(service_name: str) -> Config:
 
 def _zipkin() -> Config:
     values = {
-        "collector_cluster": "collector",
+        "collector_cluster": COLLECTOR,
         "collector_endpoint": "/api/v2/spans",
         "collector_endpoint_version": "HTTP_JSON",
         "trace_id_128bit": True,
@@ -293,9 +299,14 @@ def _fault(fault: Fault) -> Config:
     return _typed("envoy.filters.http.fault", "extensions.filters.http.fault.v3.HTTPFault", values)
 
 
-def _cluster(name: str, port: int, tls: Config | None = None) -> Config:
+def _sidecar_address(addresses: Addresses, hop: str) -> Config:
+    """Where others call the sidecar of a hop."""
+    return _address(addresses.inbound[hop], addresses.hosts.get(hop, LOOPBACK))
+
+
+def _cluster(name: str, address: Config, tls: Config | None = None) -> Config:
     protocol = {"explicit_http_config": {"http2_protocol_options": _HTTP2}}
-    cluster = _static(name, port) | {
+    cluster = _http1_cluster(name, address) | {
         "circuit_breakers": {"thresholds": [_NO_BREAKER]},
         "typed_extension_protocol_options": {
             "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {
@@ -309,18 +320,25 @@ def _cluster(name: str, port: int, tls: Config | None = None) -> Config:
 
 def _collector(topology: Topology, addresses: Addresses) -> Config:
     # The OpenTelemetry tracer speaks gRPC, the Zipkin tracer HTTP/1.1.
-    make = _cluster if topology.tracer == "w3c" else _static
-    return make("collector", addresses.collector)
+    make = _cluster if topology.tracer == "w3c" else _http1_cluster
+    return make(COLLECTOR, _address(addresses.collector, addresses.hosts.get(COLLECTOR, LOOPBACK)))
 
 
-def _static(name: str, port: int) -> Config:
-    endpoint = {"endpoint": {"address": _address(port)}}
+def _http1_cluster(name: str, address: Config) -> Config:
+    endpoint = {"endpoint": {"address": address}}
+    is_name = address["socket_address"]["address"] != LOOPBACK
     return {
         "name": name,
-        "type": "STATIC",
+        **({"cluster_type": _by_name()} if is_name else {"type": "STATIC"}),
         "connect_timeout": "1s",
         "load_assignment": {"cluster_name": name, "endpoints": [{"lb_endpoints": [endpoint]}]},
     }
+
+
+def _by_name() -> Config:
+    # ANY is every IPv4 address. A name that is not known yet is looked up again soon.
+    values = {"dns_lookup_family": "V4_ONLY", "dns_refresh_rate": "1s"}
+    return _typed("envoy.clusters.dns", "extensions.clusters.dns.v3.DnsCluster", values)
 
 
 def _downstream_tls(identity: Identity) -> Config:

@@ -13,13 +13,12 @@ from pathlib import Path
 from landing.address import listening
 from landing.extras import extra
 from local_mesh import envoy, ports
-from local_mesh.envoy import Addresses, Config, Identity
+from local_mesh.envoy import COLLECTOR, Addresses, Config, Identity
 from local_mesh.files import file_errors, write_private
 from local_mesh.identity import born
 from local_mesh.process import Program, Programs, installed, programs
 from local_mesh.topology import LOOPBACK, Topology
 
-COLLECTOR = "collector"
 GATEWAY = "gateway"
 
 # Envoy ends a stream with its connection; what a hop still does for it then is over soon.

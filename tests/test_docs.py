@@ -107,11 +107,30 @@ def test_the_commands_shown_are_understood(line: str) -> None:
     command.make_context(name, arguments)  # raises where an option is unknown or a value wrong
 
 
+SCRIPT = r"^(?:\./)?(apply\.sh|test\.sh|scripts/\w+|docker/build\.sh)"
+
+
 def test_the_scripts_shown_are_there() -> None:
-    shown = set(re.findall(r"^(?:\./)?(apply\.sh|test\.sh|scripts/\w+)", README, re.MULTILINE))
-    assert shown == {"apply.sh", "test.sh", "scripts/test"}
+    shown = set(re.findall(SCRIPT, README, re.MULTILINE))
+    assert shown == {"apply.sh", "test.sh", "scripts/test", "docker/build.sh"}
     for name in shown:
         assert (ROOT / name).stat().st_mode & 0o111
+
+
+@pytest.mark.parametrize("line", sorted(set(re.findall(rf"{SCRIPT}( .+)", README, re.MULTILINE))), ids=str)
+def test_the_options_shown_of_a_script_are_those_that_its_help_tells(line: tuple[str, str]) -> None:
+    script, arguments = line
+    target = ["local"] if arguments.startswith(" local") else []
+    told = subprocess.run(
+        [ROOT / script, *target, "--help"], check=True, capture_output=True, text=True, timeout=60
+    ).stdout
+    shown = re.findall(r" (--[a-z-]+)", arguments)
+    assert [option for option in shown if not re.search(rf"{option}\b", told) and option != "--delete"] == []
+
+
+def test_the_components_shown_are_those_that_there_are() -> None:
+    told = re.findall(r"^\| `([a-z-]+)` \|", _section("In a cluster"), re.MULTILINE)
+    assert sorted(told) == sorted(folder.name for folder in (ROOT / "kube/components").iterdir())
 
 
 def test_the_tree_is_the_tree() -> None:

@@ -34,6 +34,8 @@ def _advice(outcome: Outcome) -> list[str]:
     [
         ("failed to connect to all addresses; last error: … Connection refused", (), "nothing listens there"),
         ("failed to connect to all addresses; last error: … Socket closed", (), "does it speak HTTP/2"),
+        ("errors resolving svc1:9999: [… Domain name not found]", (), "the name is not known here"),
+        ("DNS resolution failed for svc1:9999", (), "the name is not known here"),
         ("Received http2 header with status: 404", (), "a gateway answers that has no route"),
         (
             "no healthy upstream",
@@ -52,6 +54,12 @@ def test_a_call_that_failed(make_outcome: Make, details: str, hops: tuple[Hop, .
     outcome = make_outcome(code=grpc.StatusCode.UNAVAILABLE, details=details, hops=hops, answers=())
     (found,) = _advice(outcome)
     assert advice in found
+
+
+def test_a_gateway_that_knows_no_way_answers_without_a_word(make_outcome: Make) -> None:
+    outcome = make_outcome(code=grpc.StatusCode.UNIMPLEMENTED, details="", hops=(), answers=())
+    (found,) = _advice(outcome)
+    assert "a gateway answers that has no route" in found
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from local_mesh.mesh import COLLECTOR, GATEWAY, Mesh
+from local_mesh.envoy import COLLECTOR
+from local_mesh.mesh import GATEWAY, Mesh
 from tracing.store import reading
 
 PARTS = [

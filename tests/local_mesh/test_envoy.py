@@ -3,6 +3,7 @@
 import json
 import subprocess
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +48,16 @@ def clusters(config: Config) -> dict[str, Config]:
 def port(listener: Config) -> int:
     found: int = listener["address"]["socket_address"]["port_value"]
     return found
+
+
+def address(listener: Config) -> str:
+    found: str = listener["address"]["socket_address"]["address"]
+    return found
+
+
+def host(cluster: Config) -> str:
+    (locality,) = cluster["load_assignment"]["endpoints"]
+    return address(locality["lb_endpoints"][0]["endpoint"])
 
 
 def endpoint(cluster: Config) -> int:
@@ -117,6 +128,30 @@ def test_all_but_the_gateway_is_on_loopback() -> None:
     for name, config in configs.items():
         wanted = {"0.0.0.0", "127.0.0.1"} if name == "gateway" else {"127.0.0.1"}
         assert {each for each in values(config, "address") if isinstance(each, str)} == wanted
+
+
+def test_a_hop_with_a_host_is_called_by_its_name() -> None:
+    hosts = {HOPS[1]: "two.example", "collector": "spans.example"}
+    configs = bootstraps(Topology(HOPS, mtls=False), replace(addresses(), hosts=hosts))
+    found = {
+        name: {
+            cluster: (host(each), each.get("type", "by name")) for cluster, each in clusters(config).items()
+        }
+        for name, config in configs.items()
+    }
+    at_home, spans = ("127.0.0.1", "STATIC"), ("spans.example", "by name")
+    assert found["gateway"] == {"outbound|9999||grpc-server-svc1.grpc-tracing": at_home, "collector": spans}
+    assert found["grpc-server-svc1-sidecar"] == {
+        "inbound|9996||": at_home,
+        "outbound|9996||grpc-server-svc2.grpc-tracing": ("two.example", "by name"),
+        "collector": spans,
+    }
+    # Whoever is called from elsewhere listens there; what is for its own application alone stays on loopback.
+    assert [address(each) for each in listeners(configs["grpc-server-svc2-sidecar"])] == [
+        "0.0.0.0",
+        "127.0.0.1",
+    ]
+    assert [address(each) for each in listeners(configs["grpc-server-svc1-sidecar"])] == ["127.0.0.1"] * 2
 
 
 def test_a_fault_is_in_the_inbound_sidecar_of_its_hop_alone() -> None:

@@ -1,0 +1,160 @@
+"""The images: what is in them, and how they run as a cluster runs them."""
+
+import json
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).parent.parent.parent
+HOPS = ("svc1", "svc2", "svc3")
+
+# As the pods of kube/ are: nothing can be written, and nothing is allowed.
+HARDENED = ("--read-only", "--read-only-tmpfs=false", "--cap-drop=all", "--security-opt=no-new-privileges")
+
+# The first one makes the base and builds the images.
+pytestmark = pytest.mark.timeout(600)
+
+
+def inspected(workshop: Any, image: str) -> dict[str, Any]:
+    """What a registry would tell of an image."""
+    (found,) = json.loads(workshop.podman("image", "inspect", image))
+    config: dict[str, Any] = found["Config"]
+    return config
+
+
+def python(workshop: Any, image: str, program: str) -> list[str]:
+    """The lines that a Python program prints in a container of an image."""
+    command = ("run", "--rm", "--network=none", *HARDENED, "--entrypoint=python", image, "-c", program)
+    lines: list[str] = workshop.podman(*command).splitlines()
+    return lines
+
+
+@pytest.fixture(params=["server", "client"])
+def image(request: pytest.FixtureRequest) -> str:
+    """Each of the two."""
+    found: str = request.getfixturevalue(f"{request.param}_image")
+    return found
+
+
+def test_each_image_says_what_it_is(workshop: Any, image: str) -> None:
+    labels = inspected(workshop, image)["Labels"]
+    prefix = "org.opencontainers.image."
+    found = {key.removeprefix(prefix): value for key, value in labels.items() if key.startswith(prefix)}
+    head = subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, check=True, capture_output=True, text=True)
+    assert found["title"] == "hello-servicemesh-grpc"
+    assert found["version"] == "1.0.0"
+    assert found["revision"].removesuffix("-dirty") == head.stdout.strip()
+    assert found["created"].endswith("Z")
+    assert found["licenses"] == "Apache-2.0"
+    assert found["base.name"] == "localhost/test-base:1"
+    assert found["description"]
+
+
+def test_each_image_runs_its_command_as_nobody_in_particular(
+    workshop: Any, server_image: str, client_image: str
+) -> None:
+    server, client = inspected(workshop, server_image), inspected(workshop, client_image)
+    assert server["Entrypoint"] == ["hello-grpc-server"]
+    assert client["Entrypoint"] == ["hello-grpc-client"]
+    assert {server["User"], client["User"]} == {"10001:10001"}
+    assert server["ExposedPorts"] == {"9996/tcp": {}}
+    assert "ExposedPorts" not in client
+    whose = "import os, pwd; print(os.getuid(), os.getgid(), pwd.getpwuid(os.getuid()).pw_name)"
+    assert python(workshop, server_image, whose) == ["10001 10001 hello"]
+
+
+# What installs or builds anything, or tests it.
+LEFT_OVER = """
+import os, re
+packages = "(pip|ensurepip|setuptools|pkg_resources|_distutils_hack|pytest|hatchling)(-[0-9].*)?|.*[.]whl"
+programs = "(pip|wheel|pytest|gcc|g[+][+]|cc|c[+][+]|clang|ld|as|make|cargo|go)[-0-9.]*"
+for folder, folders, files in os.walk("/"):
+    folders[:] = [name for name in folders if os.path.join(folder, name) not in ("/proc", "/sys")]
+    for name in folders + files:
+        is_program = os.path.basename(folder) in ("bin", "sbin") and re.fullmatch(programs, name)
+        is_test = folder.startswith("/app") and name in ("test", "tests")
+        if is_program or is_test or re.fullmatch(packages, name):
+            print(os.path.join(folder, name))
+"""
+
+
+def test_nothing_is_left_that_installs_builds_or_tests(workshop: Any, image: str) -> None:
+    assert python(workshop, image, LEFT_OVER) == []
+
+
+def test_the_search_for_left_overs_finds_them(workshop: Any, base_image: str) -> None:
+    command = ("run", "--rm", "--network=none", "--entrypoint=python3", base_image, "-c", LEFT_OVER)
+    found = {Path(line).name.partition("-")[0] for line in workshop.podman(*command).splitlines()}
+    assert {"ensurepip", "pip", "setuptools"} <= found
+
+
+def test_all_that_a_hop_imports_is_there_as_byte_code(workshop: Any, server_image: str) -> None:
+    program = """
+import os, sys, grpc_server.cli, grpc_server.server
+cached = {name: getattr(module, "__cached__", None) for name, module in sys.modules.items()}
+print(len(cached) > 100, [name for name, path in cached.items() if path and not os.path.exists(path)])
+"""
+    assert python(workshop, server_image, program) == ["True []"]
+
+
+def test_a_pod_can_sleep_and_call_in_either_image(workshop: Any, image: str) -> None:
+    command = ("run", "--rm", "--network=none", *HARDENED, "--entrypoint=sh", image, "-c")
+    assert "--expect-hops" in workshop.podman(*command, "sleep 0.1 && hello-grpc-client talk --help")
+
+
+@pytest.fixture
+def hops(workshop: Any, server_image: str) -> Iterator[None]:
+    """Three containers, each with the name by which the one before it calls it."""
+    workshop.podman("network", "create", workshop.network)
+    for name, following in zip(HOPS, (*HOPS[1:], None), strict=True):
+        settings = {"GRPC_HELLO_NAME": name} | ({"GRPC_HELLO_BACKEND": following} if following else {})
+        variables = [f"--env={key}={value}" for key, value in settings.items()]
+        place = ("--detach", f"--name={name}", f"--network={workshop.network}")
+        workshop.podman("run", *place, *HARDENED, *variables, server_image)
+    yield
+    workshop.podman("rm", "--all", "--force", "--time", "0")
+    workshop.podman("network", "rm", workshop.network)
+
+
+@pytest.fixture
+def caller(workshop: Any, client_image: str) -> tuple[str, ...]:
+    """What `podman run` needs to call the first hop; the client's arguments come after it."""
+    where = [f"--env=GRPC_SERVER={HOPS[0]}", f"--network={workshop.network}"]
+    return (*where, *HARDENED, client_image)
+
+
+@pytest.mark.usefixtures("hops")
+def test_three_containers_answer_all_four_patterns_as_one_chain(
+    workshop: Any, caller: tuple[str, ...]
+) -> None:
+    call = ("all", "--wait-for-ready", "--expect-hops", ",".join(HOPS), "--output", "json")
+    said = workshop.podman("run", "--rm", *caller, *call)
+    ended = [found for found in map(json.loads, said.splitlines()) if "verdict" in found]
+    assert [found["verdict"]["kind"] for found in ended] == ["no-sidecar"] * 4
+    assert [[hop["name"] for hop in found["hops"]] for found in ended] == [list(HOPS)] * 4
+
+
+@pytest.mark.usefixtures("hops")
+def test_a_hop_that_is_stopped_lets_a_running_call_finish(workshop: Any, caller: tuple[str, ...]) -> None:
+    call = ("talk-bidirectional", "--wait-for-ready", "--data", "0,1,2,3,4,5", "--interval", "0.5")
+    workshop.podman("run", "--detach", "--name=caller", *caller, *call)
+    deadline = time.monotonic() + 30
+    while "Hello" not in workshop.podman("logs", "caller"):
+        assert time.monotonic() < deadline, "no answer has come"
+    began = time.monotonic()
+    workshop.podman("stop", "--time", "20", "svc2")
+    assert time.monotonic() - began < 10
+    assert workshop.podman("wait", "svc2", "caller").split() == ["0", "0"]
+    assert "안녕하세요" in workshop.podman("logs", "caller")
+
+
+@pytest.mark.usefixtures("server_image")
+def test_a_build_that_fails_is_told(workshop: Any) -> None:
+    done = workshop.build("--target", "client", "--tag", "broken", base="localhost/nobody-has-this:1")
+    assert (done.returncode, done.stdout) == (1, "")
+    wanted = "docker/build.sh: buildah could not build hello-servicemesh-grpc-client:broken, see above"
+    assert done.stderr.splitlines()[-1] == wanted
