@@ -95,6 +95,7 @@ work=
 
 main() {
   parse_arguments "$@"
+  check_arguments
   find_planes
   leave_on_signals
   case "$command" in
@@ -104,48 +105,32 @@ main() {
   esac
 }
 
-parse_arguments() {
-  while [ $# -gt 0 ]; do
-    common_option "$@"
-    if [ "$used" -gt 0 ]; then
-      shift "$used"
-      continue
-    fi
-    case "$1" in
-      -h | --help)
-        usage
-        exit 0
-        ;;
-      asm | istio) target=$1 ;;
-      logs) command=logs ;;
-      --image)
-        image=$(image_argument "$@")
-        shift
-        ;;
-      --component)
-        components="$components $(component_argument "$@")"
-        shift
-        ;;
-      --with-gateway) with_gateway=yes ;;
-      --dry-run) dry_run=yes ;;
-      --force) force=yes ;;
-      --delete) delete=yes ;;
-      --yes | -y) yes=yes ;;
-      local) usage_error "write the target first: ./$ME local" ;;
-      -*) usage_error "unknown option: $1" ;;
-      *)
-        warn "unknown target: $1"
-        usage >&2
-        exit 2
-        ;;
-    esac
-    shift
-  done
-  if [ -n "$delete" ]; then
-    [ "$command" = apply ] || usage_error "logs and --delete do not go together"
-    [ -z "$dry_run" ] || usage_error "--delete and --dry-run do not go together: --delete shows first, and asks"
-    command=delete
-  fi
+own_option() {
+  used=1
+  case "$1" in
+    logs) command=logs ;;
+    --with-gateway) with_gateway=yes ;;
+    --dry-run) dry_run=yes ;;
+    --force) force=yes ;;
+    --delete) delete=yes ;;
+    --yes | -y) yes=yes ;;
+    --image)
+      image=$(image_argument "$@")
+      used=2
+      ;;
+    --component)
+      components="$components $(component_argument "$@")"
+      used=2
+      ;;
+    *) used=0 ;;
+  esac
+}
+
+check_arguments() {
+  [ -n "$delete" ] || return 0
+  [ "$command" = apply ] || usage_error "logs and --delete do not go together"
+  [ -z "$dry_run" ] || usage_error "--delete and --dry-run do not go together: --delete shows first, and asks"
+  command=delete
 }
 
 image_argument() {

@@ -83,6 +83,7 @@ sidecars=
 
 main() {
   parse_arguments "$@"
+  [ -z "$gateway" ] || [ -z "$in_cluster" ] || usage_error "--in-cluster goes past the gateway: leave out --gateway"
   interruption='the calls were cut off'
   leave_on_signals
   if [ -z "$gateway" ] || [ -n "$in_cluster" ] || [ -n "$cluster_config" ]; then
@@ -97,48 +98,24 @@ main() {
   fi
 }
 
-parse_arguments() {
-  while [ $# -gt 0 ]; do
-    common_option "$@"
-    if [ "$used" -gt 0 ]; then
-      shift "$used"
-      continue
-    fi
-    used=2
-    case "$1" in
-      -h | --help)
-        usage
-        exit 0
-        ;;
-      asm | istio)
-        target=$1
-        used=1
-        ;;
-      --gateway) gateway=$(gateway_argument "$@") ;;
-      --in-cluster)
-        in_cluster=yes
-        used=1
-        ;;
-      --repeat) repeat=$(number_argument "$@") ;;
-      --concurrency) concurrency=$(number_argument "$@") ;;
-      --hops) hops=$(argument "$@") ;;
-      --headers) headers=$(headers_argument "$@") ;;
-      --)
-        shift
-        client_options=("$@")
-        break
-        ;;
-      local) usage_error "write the target first: ./$ME local" ;;
-      -*) usage_error "unknown option: $1" ;;
-      *)
-        warn "unknown target: $1"
-        usage >&2
-        exit 2
-        ;;
-    esac
-    shift "$used"
-  done
-  [ -z "$gateway" ] || [ -z "$in_cluster" ] || usage_error "--in-cluster goes past the gateway: leave out --gateway"
+own_option() {
+  used=2
+  case "$1" in
+    --gateway) gateway=$(gateway_argument "$@") ;;
+    --repeat) repeat=$(number_argument "$@") ;;
+    --concurrency) concurrency=$(number_argument "$@") ;;
+    --hops) hops=$(argument "$@") ;;
+    --headers) headers=$(headers_argument "$@") ;;
+    --in-cluster)
+      in_cluster=yes
+      used=1
+      ;;
+    --)
+      client_options=("${@:2}")
+      used=$#
+      ;;
+    *) used=0 ;;
+  esac
 }
 
 gateway_argument() {

@@ -41,15 +41,38 @@ usage_error() { fail 2 "$1; ./$ME --help shows the usage"; }
 
 # -- options
 
-# Reads an option that both scripts know, and sets `used` to how many words it took: 0 for one that is not.
+# Reads all arguments. A script reads its own by own_option, which sets `used` to how many words it took.
+parse_arguments() {
+  while [ $# -gt 0 ]; do
+    used=0
+    own_option "$@"
+    [ "$used" != 0 ] || common_option "$@"
+    shift "$used"
+  done
+}
+
 common_option() {
   used=2
   case "$1" in
+    -h | --help)
+      usage
+      exit 0
+      ;;
+    asm | istio)
+      target=$1
+      used=1
+      ;;
     --ack-kubeconfig | --kubeconfig) cluster_config=$(file_argument "$@") ;;
     --asm-kubeconfig) mesh_config=$(file_argument "$@") ;;
     --gateway-service) gateway_service=$(service_argument "$@") ;;
     --timeout) timeout=$(number_argument "$@") ;;
-    *) used=0 ;;
+    local) usage_error "write the target first: ./$ME local" ;;
+    -*) usage_error "unknown option: $1" ;;
+    *)
+      warn "unknown target: $1"
+      usage >&2
+      exit 2
+      ;;
   esac
 }
 

@@ -27,9 +27,9 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-from apiserver.kinds import ANY_PLANE, WORKLOADS, Resource
+from apiserver.kinds import Resource
 from apiserver.plane import Plane
-from planes import ACK, ASM, BOTH, OLD_ASM, Kubectl, PlaneOf, Planes
+from planes import ACK, ASM, BOTH, Kubectl, PlaneOf, Planes
 from samples import ALL, APPLY
 from script_runs import PORT, PlanesOf
 
@@ -79,11 +79,10 @@ def applied(kubectl: Kubectl) -> None:
 
 @pytest.fixture
 def planes_of(plane_of: PlaneOf) -> PlanesOf:
-    """Two planes of another kind: of a mesh before Istio 1.22, or of a cluster without the Gateway API."""
+    """Two planes of another kind: planes_of(mesh=OLD_ASM)."""
 
-    def planes_of(*, old: bool = False, gateway_api: bool = True) -> Planes:
-        ack = ACK if gateway_api else (*ANY_PLANE, *WORKLOADS)
-        return Planes(plane_of("ack", ack), plane_of("asm", OLD_ASM if old else ASM))
+    def planes_of(cluster: Sequence[Resource] = ACK, mesh: Sequence[Resource] = ASM) -> Planes:
+        return Planes(plane_of("ack", cluster), plane_of("asm", mesh))
 
     return planes_of
 

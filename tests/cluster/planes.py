@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from apiserver.gateway import add_gateway
-from apiserver.kinds import ANY_PLANE, GATEWAY_API, ISTIO, ISTIO_GATEWAYS, WORKLOADS, legacy
+from apiserver.kinds import ANY_PLANE, GATEWAY_API, ISTIO, ISTIO_GATEWAYS, WORKLOADS, only
 from apiserver.plane import Plane
 
 BIN = Path(sys.executable).parent
@@ -19,8 +19,10 @@ ACK = (*ANY_PLANE, *WORKLOADS, *GATEWAY_API)
 """What an ACK cluster serves."""
 ASM = (*ANY_PLANE, *ISTIO, ISTIO_GATEWAYS)
 """What an ASM instance serves."""
-OLD_ASM = (*ANY_PLANE, *legacy(ISTIO), ISTIO_GATEWAYS)
+OLD_ASM = (*ANY_PLANE, *only(ISTIO, v1=False), ISTIO_GATEWAYS)
 """The same before Istio 1.22."""
+LATER_ASM = (*ANY_PLANE, *only(ISTIO, v1=True), ISTIO_GATEWAYS)
+"""The same when the old versions will have gone."""
 BOTH = (*ACK, *ISTIO, ISTIO_GATEWAYS)
 """What a cluster with data-plane KubeAPI access serves."""
 

@@ -167,10 +167,10 @@ GATEWAY_API = (
 )
 
 
-def legacy(resources: Iterable[Resource]) -> tuple[Resource, ...]:
-    """Istio's resources as a mesh before Istio 1.22 serves them: none is v1."""
+def only(resources: Iterable[Resource], *, v1: bool) -> tuple[Resource, ...]:
+    """Istio's resources in v1 alone, or without it: as a mesh before Istio 1.22 serves them."""
     return tuple(
-        Resource(**{**vars(one), "versions": tuple(v for v in one.versions if v != "v1")})
+        Resource(**{**vars(one), "versions": tuple(v for v in one.versions if (v == "v1") is v1)})
         for one in resources
     )
 
