@@ -11,8 +11,7 @@ if [ -z "${BASH_VERSION-}" ] && [ "${1-}" != local ]; then
 fi
 set -eu
 unset CDPATH # or cd may go elsewhere, and say so
-CALLED_FROM=$PWD
-cd "$(dirname "$0")"
+root=$(cd "$(dirname "$(readlink -f "$0" 2>/dev/null || echo "$0")")" && pwd)
 
 usage() {
   cat <<'TEXT'
@@ -56,18 +55,18 @@ TEXT
 }
 
 on_this_machine() {
-  scripts/setup
+  "$root/scripts/setup"
   case "${1-}" in
     logs)
       shift
-      exec .venv/bin/hello-grpc-mesh logs --follow "$@"
+      exec "$root/.venv/bin/hello-grpc-mesh" logs --follow "$@"
       ;;
     --delete)
       shift
-      exec .venv/bin/hello-grpc-mesh down "$@"
+      exec "$root/.venv/bin/hello-grpc-mesh" down "$@"
       ;;
   esac
-  exec .venv/bin/hello-grpc-mesh up --detach "$@"
+  exec "$root/.venv/bin/hello-grpc-mesh" up --detach "$@"
 }
 
 if [ "${1-}" = local ]; then
@@ -77,11 +76,11 @@ fi
 
 set +o posix # which bash is in where it was started as sh
 set -Eeuo pipefail
-source scripts/cluster/common.sh
-source scripts/cluster/manifests.sh
-source scripts/cluster/preflight.sh
-source scripts/cluster/changes.sh
-source scripts/cluster/removal.sh
+source "$root/scripts/cluster/common.sh"
+source "$root/scripts/cluster/manifests.sh"
+source "$root/scripts/cluster/preflight.sh"
+source "$root/scripts/cluster/changes.sh"
+source "$root/scripts/cluster/removal.sh"
 
 command=apply
 image=
@@ -92,6 +91,7 @@ delete=
 yes=
 force=
 work=
+FIELD_MANAGER=hello-servicemesh-grpc
 
 main() {
   parse_arguments "$@"
@@ -133,11 +133,12 @@ check_arguments() {
   command=delete
 }
 
+# HOST:PORT/PATH:TAG@DIGEST, of which only a part of the path must be there.
 image_argument() {
-  argument "$@" >/dev/null
-  case "$2" in
-    *[!A-Za-z0-9._:/@-]* | -* | *: | */ | *@) usage_error "$2 is no name of an image" ;;
-  esac
+  local word='[a-z0-9]+([._-]+[a-z0-9]+)*' pattern
+  argument "$@" >/dev/null || exit
+  pattern="^($word(:[0-9]+)?/)?$word(/$word)*(:[A-Za-z0-9_][A-Za-z0-9._-]*)?(@sha256:[0-9a-f]{64})?\$"
+  [[ $2 =~ $pattern ]] || usage_error "$2 is no name of an image"
   printf '%s' "$2"
 }
 
@@ -150,38 +151,44 @@ component_argument() {
 }
 
 apply() {
+  check_tools
   check_planes
   check_istio
   read_gateway
   check_gateway_pods
   check_components
+  keep_image
   render
   check_namespace cluster "$cluster_name"
-  one_plane || check_namespace mesh "$mesh_name"
+  check_namespace mesh "$mesh_name"
   check_names_are_free
+  find_changes cluster "$cluster_name"
+  find_changes mesh "$mesh_name"
+  find_stale
   open_gateway
   if [ -n "$dry_run" ]; then
     show_changes
     return
   fi
   interruption='what was applied so far stays; run it again to go on, or with --delete to take it away'
-  # Namespaces before all, and the mesh before the cluster: injection must be on before pods are made.
+  # Both namespaces first: injection must be on before pods are made. Then nobody is sent to pods that are not ready,
+  # and none goes that somebody is still sent to.
   apply_namespace cluster "$cluster_name"
   one_plane || apply_namespace mesh "$mesh_name"
-  apply_file mesh "$mesh_name" "$work/mesh.yaml"
-  apply_file cluster "$cluster_name" "$work/cluster.yaml"
-  prune mesh "$mesh_name" "$MESH_KINDS"
-  prune cluster "$cluster_name" "$CLUSTER_KINDS"
+  apply_plane cluster "$cluster_name"
   wait_for_rollouts
-  warn_of_pods_without_sidecar || true # it may have been wanted so; test.sh fails on it
+  apply_plane mesh "$mesh_name"
+  prune mesh "$mesh_name"
+  prune cluster "$cluster_name"
+  find_missing_sidecars # it may be meant so; test.sh fails on it
   show_what_next
 }
 
 follow_logs() {
-  check_planes
-  local hops number option
-  hops=$(ask cluster get deployments -n "$NAMESPACE" -l "$SELECTOR" -o name)
-  [ -n "$hops" ] || fail 1 "nothing is deployed in $cluster_name: ./apply.sh $target$(plane_options)"
+  check_answer cluster "$cluster_name"
+  local deployments option number pid failed=''
+  deployments=$(ask cluster get deployments -n "$NAMESPACE" -l "$SELECTOR" -o name)
+  [ -n "$deployments" ] || fail 1 "nothing is deployed in $cluster_name: ./apply.sh $target$(plane_options)"
   interruption='nothing follows the logs any more'
   option=$(kubeconfig_of cluster)
   for number in 1 2 3; do
@@ -190,7 +197,11 @@ follow_logs() {
       > >(with_hop "grpc-server-svc$number") 2>&1 </dev/null &
     children="$children $!"
   done
-  wait
+  for pid in $children; do
+    wait "$pid" || failed=yes
+  done
+  [ -z "$failed" ] || fail 1 "the logs could not be followed (see above)"
+  warn "the pods that were followed are gone; to follow those in their place, run it again"
 }
 
 with_hop() {

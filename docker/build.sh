@@ -61,7 +61,7 @@ find_tool() {
 # The commit that the images are made of; nothing where this is no repository of its own.
 revision() {
   if [ -e .git ] && git rev-parse HEAD 2>/dev/null; then
-    git diff --quiet HEAD || echo -dirty
+    [ -z "$(git status --porcelain)" ] || echo -dirty
   fi | tr -d '\n'
 }
 

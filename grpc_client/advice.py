@@ -14,6 +14,10 @@ _NO_ROUTE = (
     "a gateway answers that has no route for LandingService: is it the right one? Gateway tracing-gateway"
     " must select its pods, and VirtualService tracing-vs must be there"
 )
+_CLOSED = (
+    "somebody takes the connection and closes it: does the port speak HTTP/2 (protocol GRPC)? Where mutual"
+    " TLS is STRICT, has the caller a sidecar?"
+)
 _UNKNOWN_NAME = "the name is not known here: is it spelled right, and is there such a Service?"
 
 # What gRPC and Envoy say where the chain does not answer itself, and what that means. The first that is found
@@ -32,6 +36,8 @@ _CAUSES = {
         " have both it and its caller a sidecar?"
     ),
     "RBAC: access denied": "an AuthorizationPolicy of the mesh refuses the call",
+    "Socket closed": _CLOSED,
+    "Connection reset": _CLOSED,
     "fault filter abort": "a fault is injected on purpose: apply without --component fault",
     "Deadline Exceeded": "somebody took the call and did not answer in time: look at the hops' logs",
     "failed to connect": (

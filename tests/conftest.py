@@ -29,8 +29,8 @@ from landing.pb.landing_pb2_grpc import (
     add_LandingServiceServicer_to_server,
 )
 
-# Started in the background of a script, Python ignores SIGINT, under nohup SIGHUP; and so would every program that a
-# test starts.
+# Started in the background of a script, Python ignores SIGINT, and under nohup SIGHUP; and so would every
+# program that a test starts.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
 

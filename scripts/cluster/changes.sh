@@ -2,90 +2,72 @@
 # What changes a cluster, shows what would change, or waits for it. Sourced by apply.sh.
 # shellcheck disable=SC2034,SC2153,SC2154 # variables that it shares with apply.sh and the files beside it
 
-FIELD_MANAGER=hello-servicemesh-grpc
-
 show_changes() {
-  show_namespace cluster "$cluster_name"
-  one_plane || show_namespace mesh "$mesh_name"
-  show_file mesh "$mesh_name" "$MESH_KINDS"
-  show_file cluster "$cluster_name" "$CLUSTER_KINDS"
+  show_plane cluster "$cluster_name"
+  show_plane mesh "$mesh_name"
   say 'nothing was changed (--dry-run)'
 }
 
-show_namespace() {
+show_plane() {
   local state
-  state=$(namespace_state "$1")
-  case "$state" in
-    absent) say "$2: the namespace $NAMESPACE would be made" ;;
-    ours) show_difference "$1" "$2" "$work/namespace.yaml" ;;
-    *) say "$2: the namespace $NAMESPACE is somebody else's, and stays as it is" ;;
-  esac
-}
-
-show_file() {
-  local file="$work/$1.yaml" state removed
-  [ -s "$file" ] || return 0
-  state=$(namespace_state "$1")
+  state=$(<"$work/namespace-$1")
   if [ "$state" = absent ]; then
-    # A server cannot say what would become of objects in a namespace that is not there: all of them are new.
     say "$2: all of this would be made"
-    sed 's/^/+/' "$file"
-    return
+    sed 's/^/+/' "$work/whole-$1.yaml"
+  elif [ -s "$work/changes-$1" ]; then
+    cat "$work/changes-$1"
+  else
+    say "$2: $(count "$1") as wanted"
   fi
-  show_difference "$1" "$2" "$file"
-  removed=$(stale "$1" "$file" "$3")
-  [ -n "$removed" ] || return 0
+  [ -s "$work/stale-$1" ] || return 0
   say "$2: this would be removed"
-  printf '%s\n' "$removed" | as_lines
-}
-
-show_difference() {
-  local code=0
-  ask "$1" diff --server-side --field-manager "$FIELD_MANAGER" ${force:+--force-conflicts} -f "$3" || code=$?
-  case "$code" in
-    0) say "$2: $(count "$3") as wanted" ;;
-    1) ;; # it was shown
-    *) fail 1 "$2 cannot say what would change (see above)" ;;
-  esac
+  as_lines <"$work/stale-$1"
 }
 
 count() {
   local number
-  number=$(listed "$1" | wc -l | tr -d ' ')
+  number=$(listed "$work/$1.yaml" | wc -l | tr -d ' ')
   case "$number" in
     1) printf '1 object' ;;
     *) printf '%s objects' "$number" ;;
   esac
 }
 
+# Makes the namespace, or gives ours the labels that it is to have. One of somebody else's stays as it is.
 apply_namespace() {
-  local state
-  state=$(namespace_state "$1")
-  [ "$state" = injected ] || apply_file "$1" "$2" "$work/namespace.yaml"
+  case "$(<"$work/namespace-$1")" in
+    absent) ;;
+    ours) [ -s "$work/changes-$1" ] || return 0 ;;
+    *) return 0 ;;
+  esac
+  apply_file "$1" "$2" "$work/namespace.yaml"
 }
 
-# Applies a file where that changes anything.
-apply_file() {
-  [ -s "$3" ] || return 0
-  if ask "$1" diff --server-side --field-manager "$FIELD_MANAGER" -f "$3" >/dev/null 2>&1; then
-    say "$2: $(count "$3") as wanted"
+# Applies what belongs to a plane, where that changes anything.
+apply_plane() {
+  [ -s "$work/$1.yaml" ] || return 0
+  if [ "$(<"$work/namespace-$1")" != absent ] && [ ! -s "$work/changes-$1" ]; then
+    say "$2: $(count "$1") as wanted"
     return
   fi
-  say "$2: applying $(count "$3")"
+  say "$2: applying $(count "$1")"
+  apply_file "$1" "$2" "$work/$1.yaml"
+}
+
+apply_file() {
   order "$1" apply --server-side --field-manager "$FIELD_MANAGER" ${force:+--force-conflicts} -f "$3" ||
-    fail 1 "$2 did not take all of it (see above). What others have changed meanwhile, --force takes back"
+    fail 1 "$2 did not take all of it (see above)"
 }
 
 prune() {
-  local found
-  found=$(stale "$1" "$work/$1.yaml" "$3")
-  [ -n "$found" ] || return 0
+  [ -s "$work/stale-$1" ] || return 0
   say "$2: removing what is no longer asked for"
-  remove "$1" "$found"
+  remove "$1" <"$work/stale-$1"
 }
 
+# Removes the objects of a list.
 remove() {
-  printf '%s\n' "$2" | as_manifest >"$work/removed.yaml"
+  as_manifest >"$work/removed.yaml"
   order "$1" delete -f "$work/removed.yaml" --ignore-not-found --timeout "${timeout}s" ||
     fail 1 "not all of it could be removed (see above); run it again"
 }
@@ -130,7 +112,8 @@ warn_of_missing_images() {
   local missing
   missing=$(ask cluster get pods -n "$NAMESPACE" -l "$SELECTOR" -o 'go-template=
 {{- range .items}}{{range .status.containerStatuses}}{{with .state.waiting}}{{.reason}}{{end}} {{.image}}{{"\n"}}{{end}}{{end}}' |
-    awk '/^(ErrImagePull|ImagePullBackOff|ErrImageNeverPull|InvalidImageName) / { print $2 }' | sort -u)
+    awk '/^(ErrImagePull|ImagePullBackOff|ErrImageNeverPull|InvalidImageName) / && !seen[$2]++ { print $2 }' |
+    grep -F -f - "$work/cluster.yaml" | awk '$1 == "image:" && !seen[$2]++ { print $2 }') || missing=
   [ -z "$missing" ] ||
     warn "the cluster cannot pull ${missing//$'\n'/, }: push it where it can (docker/build.sh --push), and name it with --image"
 }

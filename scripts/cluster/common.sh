@@ -5,9 +5,12 @@
 # Istio. With open-source Istio, and with ASM's data-plane KubeAPI access, both are one. Functions that can ask either
 # take `cluster` or `mesh` as their first argument.
 #
-# Here and in the files beside it, what may fail inside $(…) ends with `|| exit`: old versions of bash do not pass
-# `set -e` on to there.
+# Here and in the files beside it, what may fail inside $(…) ends with `|| exit`: bash does not heed `set -e` there.
 # shellcheck disable=SC2034 # some variables serve only those who source this
+
+# What a user has told kubectl for other purposes must not decide what becomes of the demo.
+export KUBERC=off
+unset KUBECTL_EXTERNAL_DIFF
 
 NAMESPACE=grpc-tracing
 OURS=hello-servicemesh-grpc # the value of app.kubernetes.io/part-of by which we know what is ours
@@ -20,9 +23,12 @@ ME=$(basename "$0")
 target=asm
 cluster_config=
 mesh_config=
+named_cluster_config= # as an option
+named_mesh_config=
 gateway_service=$USUAL_GATEWAY
 timeout=300
 children=
+hint= # more to say where an API server does not answer
 interruption='nothing was changed'
 
 say() { printf '%s\n' "$*"; }
@@ -62,8 +68,8 @@ common_option() {
       target=$1
       used=1
       ;;
-    --ack-kubeconfig | --kubeconfig) cluster_config=$(file_argument "$@") ;;
-    --asm-kubeconfig) mesh_config=$(file_argument "$@") ;;
+    --ack-kubeconfig | --kubeconfig) cluster_config=$(argument "$@") ;;
+    --asm-kubeconfig) mesh_config=$(argument "$@") ;;
     --gateway-service) gateway_service=$(service_argument "$@") ;;
     --timeout) timeout=$(number_argument "$@") ;;
     local) usage_error "write the target first: ./$ME local" ;;
@@ -79,15 +85,6 @@ common_option() {
 argument() {
   [ -n "${2-}" ] || usage_error "$1 needs a value"
   printf '%s' "$2"
-}
-
-# A path, which the user gives from the folder where they are.
-file_argument() {
-  argument "$@" >/dev/null || exit
-  case "$2" in
-    /*) printf '%s' "$2" ;;
-    *) printf '%s' "$CALLED_FROM/$2" ;;
-  esac
 }
 
 number_argument() {
@@ -109,11 +106,9 @@ service_argument() {
 
 # The options that the next command needs to find the same planes.
 plane_options() {
-  local options=''
-  [ -z "$named_cluster_config" ] || options="$options --kubeconfig $named_cluster_config"
-  [ -z "$named_mesh_config" ] || options="$options --asm-kubeconfig $named_mesh_config"
-  [ "$gateway_service" = "$USUAL_GATEWAY" ] || options="$options --gateway-service $gateway_service"
-  printf '%s' "$options"
+  [ -z "$named_cluster_config" ] || printf ' --kubeconfig %q' "$named_cluster_config"
+  [ -z "$named_mesh_config" ] || printf ' --asm-kubeconfig %q' "$named_mesh_config"
+  [ "$gateway_service" = "$USUAL_GATEWAY" ] || printf ' --gateway-service %s' "$gateway_service"
 }
 
 # -- planes
@@ -155,6 +150,14 @@ kubeconfig_of() {
   printf '%s' "${config:+--kubeconfig=$config}"
 }
 
+# How a user calls kubectl for a plane.
+kubectl_for() {
+  local option
+  option=$(kubeconfig_of "$1")
+  printf 'kubectl'
+  [ -z "$option" ] || printf ' %q' "$option"
+}
+
 # Asks a plane something, and waits only so long for the answer.
 ask() {
   local option
@@ -192,8 +195,8 @@ check_answer() {
   local said option
   option=$(kubeconfig_of "$1")
   said=$(ask "$1" get --raw "/api/v1/namespaces/$NAMESPACE" 2>&1) || case "$said" in
-    *NotFound*) ;;
-    *) fail 3 "$2 does not answer as it should (${option:-kubeconfig: that of kubectl}): $(last_line "$said")" ;;
+    *"\"$NAMESPACE\" not found"*) ;;
+    *) fail 3 "$2 does not answer as it should (${option:-kubeconfig: that of kubectl}): $(last_line "$said")$hint" ;;
   esac
 }
 
@@ -229,9 +232,12 @@ gateway_has_address() {
   [ -n "$gateway_address" ]
 }
 
-# Asks again and again, at most for the time of --timeout.
+# Asks again and again, at most for the time of --timeout, and says once what it waits for.
 wait_until() {
-  local deadline=$((SECONDS + timeout))
+  local deadline=$((SECONDS + timeout)) what=$1
+  shift
+  ! "$@" || return 0
+  say "waiting up to $timeout s for $what"
   until "$@"; do
     [ "$SECONDS" -lt "$deadline" ] || return 1
     patiently sleep 1
@@ -251,21 +257,19 @@ pods_without_sidecar() {
   printf '%s\n' "$pods" | awk 'NF && !/ istio-proxy / && !/ inject=false / { print $1 }'
 }
 
-# Says which pods have no sidecar and what to do; ends with 1 where there are some.
-warn_of_pods_without_sidecar() {
-  local pods option
-  pods=$(pods_without_sidecar)
-  [ -n "$pods" ] || return 0
-  option=$(kubeconfig_of cluster)
-  warn "no sidecar in ${pods//$'\n'/, }: made before the namespace was labelled, or the cluster is not in the mesh." \
-    "New pods get one: kubectl${option:+ $option} rollout restart deployment -n $NAMESPACE -l $SELECTOR"
-  return 1
+# Sets `missing_sidecars` to them, and says what to do about them.
+find_missing_sidecars() {
+  missing_sidecars=$(pods_without_sidecar) || fail 3 "$cluster_name does not show the pods in $NAMESPACE (see above)"
+  [ -z "$missing_sidecars" ] ||
+    warn "no sidecar in ${missing_sidecars//$'\n'/, }: made before the namespace was labelled, or the cluster is not in the" \
+      "mesh. New pods get one: $(kubectl_for cluster) rollout restart deployment -n $NAMESPACE -l $SELECTOR"
 }
 
 # -- signals
 
 # Makes signals end the script with the usual codes, and every end run `leave`.
 leave_on_signals() {
+  exec 9>&2 # a signal may come while stderr leads elsewhere
   trap leave EXIT
   trap 'interrupted 130' INT
   trap 'interrupted 143' TERM
@@ -275,12 +279,14 @@ leave_on_signals() {
 
 interrupted() {
   trap '' INT TERM HUP
-  warn "interrupted: $interruption"
+  warn "interrupted: $interruption" 2>&9
   exit "$1"
 }
 
 # What fails without a word of its own. Those that have one have said it, and end with 2 or 3.
 unforeseen() {
+  # Inside $(…) it is for the caller to say. The bash of macOS would ask here even where he does, left of ||.
+  [ "$BASH_SUBSHELL" = 0 ] || return 0
   case "$1" in
     2 | 3) ;;
     *) warn "this failed: $BASH_COMMAND" ;;

@@ -13,16 +13,12 @@ CLUSTER_KINDS='deployments.apps services serviceaccounts configmaps poddisruptio
 networkpolicies.networking.k8s.io gateways.gateway.networking.k8s.io grpcroutes.gateway.networking.k8s.io'
 MESH_KINDS='gateways.networking.istio.io virtualservices.networking.istio.io destinationrules.networking.istio.io
 peerauthentications.security.istio.io telemetries.telemetry.istio.io'
-# And what else can be in a namespace that somebody would miss.
-OTHER_KINDS='pods services deployments.apps statefulsets.apps daemonsets.apps jobs.batch cronjobs.batch configmaps
-secrets persistentvolumeclaims ingresses.networking.k8s.io'
-
 has_component() { case " $components " in *" $1 "*) ;; *) return 1 ;; esac }
 
 # Writes namespace.yaml, cluster.yaml and mesh.yaml: base, mesh and components as kubectl renders them.
 render() {
   # kustomize takes what lies below its root, and beside it only whole folders by relative paths.
-  work=$(mktemp -d kube/.apply.XXXXXX) || fail 3 "cannot write into kube/"
+  work=$(mktemp -d "$root/kube/.apply.XXXXXX") || fail 3 "cannot write into $root/kube"
   {
     say 'apiVersion: kustomize.config.k8s.io/v1beta1'
     say 'kind: Kustomization'
@@ -31,7 +27,7 @@ render() {
     kustomize_image
     kustomize_gateway
   } >"$work/kustomization.yaml"
-  kubectl kustomize "$work" >"$work/all.yaml"
+  kubectl kustomize "$work" >"$work/all.yaml" || fail 3 "kubectl cannot render kube/ (see above): is it too old?"
   : >"$work/cluster.yaml"
   : >"$work/mesh.yaml"
   split_by_plane <"$work/all.yaml"
@@ -43,6 +39,14 @@ kustomize_components() {
   for name in $COMPONENTS; do
     ! has_component "$name" || say "- ../components/$name"
   done
+}
+
+# Without --image, what is deployed stays: whoever adds a component need not name the image again.
+keep_image() {
+  [ -z "$image" ] || return 0
+  image=$(ask cluster get deployment -n "$NAMESPACE" -l "$SELECTOR,app=grpc-server-deploy1" -o 'go-template=
+{{- range .items}}{{(index .spec.template.spec.containers 0).image}}{{end}}' --ignore-not-found)
+  [ -z "$image" ] || say "image: $image, as deployed"
 }
 
 # NAME[:TAG][@DIGEST] as kustomize wants it. A colon before the last slash is that of a registry's port.
@@ -113,15 +117,19 @@ listed() {
     END { end() }' "$1"
 }
 
-# The objects of ours that a plane has, of some kinds.
+# The objects of ours that a plane has, of some kinds: with our label, and applied by us. A label alone is copied, as by
+# kubectl expose.
 ours() {
   local served namespace
-  served=$(served "$1" "$2") || exit
+  served=$(served "$1" "$2") || return
   [ -n "$served" ] || return 0
-  for namespace in "$NAMESPACE" "${gateway_service%/*}"; do
-    ask "$1" get "$served" -n "$namespace" -l "$SELECTOR" --ignore-not-found -o \
-      'go-template={{range .items}}{{.apiVersion}} {{.kind}} {{.metadata.namespace}} {{.metadata.name}}{{"\n"}}{{end}}' ||
-      exit
+  # The second is for the Gateway of the Gateway API.
+  for namespace in "$NAMESPACE" "${USUAL_GATEWAY%/*}"; do
+    # shellcheck disable=SC2016 # the dollars are the template's
+    ask "$1" get "$served" -n "$namespace" -l "$SELECTOR" --ignore-not-found -o 'go-template=
+{{- range $one := .items}}{{range .metadata.managedFields}}{{if eq .manager "'"$FIELD_MANAGER"'"}}
+{{- $one.apiVersion}} {{$one.kind}} {{$one.metadata.namespace}} {{$one.metadata.name}}{{"\n"}}{{end}}{{end}}{{end}}' |
+      awk '!seen[$0]++' || return
   done
 }
 
@@ -137,10 +145,16 @@ served() {
   printf '%s' "${found#,}"
 }
 
-# What is ours in a plane and no longer to be there: that of a component that was applied once and is not now.
+# Writes stale-cluster and stale-mesh: what is ours and no longer to be there, as that of a component that was applied
+# once and is not now.
+find_stale() {
+  stale cluster "$cluster_name" "$CLUSTER_KINDS" >"$work/stale-cluster"
+  stale mesh "$mesh_name" "$MESH_KINDS" >"$work/stale-mesh"
+}
+
 stale() {
-  ours "$1" "$3" >"$work/ours" || exit
-  listed "$2" >"$work/wanted"
+  ours "$1" "$3" >"$work/ours" || fail 3 "$2 does not show what of ours is there (see above); nothing was changed"
+  listed "$work/$1.yaml" >"$work/wanted"
   # The version of an API does not matter: v1 and v1beta1 name the same object.
   awk '{ group = $1; if (!sub(/\/.*/, "", group)) group = ""; key = group " " $2 " " $3 " " $4 }
     FILENAME == ARGV[1] { wanted[key]; next }

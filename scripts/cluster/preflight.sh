@@ -2,6 +2,14 @@
 # What must be so before anything is changed. Sourced by apply.sh.
 # shellcheck disable=SC2034,SC2153,SC2154 # variables that it shares with apply.sh and the files beside it
 
+# What kubectl does not do alone.
+check_tools() {
+  local tool
+  for tool in awk diff; do
+    command -v "$tool" >/dev/null || fail 3 "$tool is not on PATH: install it"
+  done
+}
+
 # Whether the mesh takes Istio's resources, in the version in which they are to be applied.
 check_istio() {
   local versions
@@ -21,16 +29,16 @@ check_istio() {
 
 # What a component needs and cannot bring.
 check_components() {
-  if has_component gateway-api && [ "${gateway_service%/*}" != "${USUAL_GATEWAY%/*}" ]; then
-    usage_error "--component gateway-api takes a gateway in ${USUAL_GATEWAY%/*}, not $gateway_service"
-  fi
+  local name secret
+  for name in gateway-api network-policy; do # in which the namespace of the gateway stands
+    ! has_component "$name" || [ "${gateway_service%/*}" = "${USUAL_GATEWAY%/*}" ] ||
+      usage_error "--component $name takes a gateway in ${USUAL_GATEWAY%/*}, not $gateway_service"
+  done
   has_component otel-collector || return 0
-  local secret option
   secret=$(ask cluster get secret -n "$NAMESPACE" otel-collector --ignore-not-found -o name)
-  option=$(kubeconfig_of cluster)
   [ -n "$secret" ] ||
     fail 3 "--component otel-collector needs the Secret otel-collector, which says where spans go. Apply without it first," \
-      "then: kubectl${option:+ $option} create secret generic otel-collector -n $NAMESPACE" \
+      "then: $(kubectl_for cluster) create secret generic otel-collector -n $NAMESPACE" \
       "--from-literal=endpoint=http://HOST:PORT --from-literal=token=TOKEN"
 }
 
@@ -68,8 +76,9 @@ open_gateway() {
   else
     plane=cluster kind=service
   fi
-  ports=$(ask "$plane" get "$kind" -n "$namespace" "$name" -o 'jsonpath={.spec.ports}') ||
-    fail 3 "port $GATEWAY_PORT of the gateway is closed, and $mesh_name has no IstioGateway $name by which to open it"
+  ports=$(ask "$plane" get "$kind" -n "$namespace" "$name" -o 'jsonpath={.spec.ports}' 2>&1) ||
+    fail 3 "port $GATEWAY_PORT of the gateway is closed, and $kind $name, by which to open it, is out of reach:" \
+      "$(last_line "$ports"). Open it in the console of ASM, or name the kubeconfig of the ASM instance"
   case "$ports" in
     *"\"port\":$GATEWAY_PORT"['},']*) patch='' ;; # asked for already
     *) patch=$(patch_of_ports "$ports") ;;
@@ -82,14 +91,15 @@ open_gateway() {
   interruption='the gateway was told to open its port; nothing else was changed'
   [ -z "$patch" ] || order "$plane" patch "$kind" -n "$namespace" "$name" --type json -p "$patch" ||
     fail 1 "the gateway did not take the port (see above); nothing was changed"
-  wait_until gateway_has_port || fail 1 "port $GATEWAY_PORT of $gateway_service is still closed after $timeout s"
+  wait_until "port $GATEWAY_PORT of the gateway" gateway_has_port ||
+    fail 1 "port $GATEWAY_PORT of $gateway_service is still closed after $timeout s"
 }
 
 # What adds our port to a list of ports. An IstioGateway may name none, and then has those of its Service; one that
 # names some has no others, so that they must all be written.
 patch_of_ports() {
   local ours="{\"name\":\"grpc-tracing\",\"port\":$GATEWAY_PORT,\"targetPort\":$GATEWAY_PORT,\"protocol\":\"TCP\"}" ports
-  if [ -n "$1" ]; then
+  if [ -n "$1" ] && [ "$1" != '[]' ]; then
     printf '[{"op":"add","path":"/spec/ports/-","value":%s}]' "$ours"
     return
   fi
@@ -98,14 +108,12 @@ patch_of_ports() {
 }
 
 warn_of_closed_port() {
-  local option
   if [ -z "$patch" ]; then
     warn "port $GATEWAY_PORT of the gateway $gateway_service is closed, though its IstioGateway asks for it. Try again soon"
     return
   fi
-  option=$(kubeconfig_of "$1")
   warn "port $GATEWAY_PORT of the gateway $gateway_service is closed. This opens it, and so does --with-gateway:"
-  say "  kubectl${option:+ $option} $2" >&2
+  say "  $(kubectl_for "$1") $2" >&2
 }
 
 # The state of the namespace in a plane: absent, ours, injected (not ours, and its pods get sidecars), foreign (they do
@@ -120,22 +128,27 @@ namespace_state() {
     /*) printf absent ;;
     Terminating/*) printf Terminating ;;
     */"$OURS"/*) printf ours ;;
-    */enabled/* | */-/[!-]*) printf injected ;;
+    */*/enabled/* | */*/-/[!-]*) printf injected ;;
     *) printf foreign ;;
   esac
 }
 
 check_namespace() {
-  local state option
+  local state
   state=$(namespace_state "$1")
   case "$state" in
     Terminating) fail 3 "the namespace $NAMESPACE of $2 is just being deleted: try again when it is gone" ;;
     foreign)
-      option=$(kubeconfig_of "$1")
       fail 3 "the namespace $NAMESPACE of $2 was made by somebody else, and gives pods no sidecar. This changes that:" \
-        "kubectl${option:+ $option} label namespace $NAMESPACE istio-injection=enabled"
+        "$(kubectl_for "$1") label namespace $NAMESPACE --overwrite istio-injection=enabled"
+      ;;
+    injected)
+      ! has_component psa-restricted ||
+        fail 3 "the namespace $NAMESPACE of $2 was made by somebody else, so it is for you to do what psa-restricted does:" \
+          "$(kubectl_for "$1") label namespace $NAMESPACE pod-security.kubernetes.io/enforce=restricted"
       ;;
   esac
+  printf '%s' "$state" >"$work/namespace-$1"
 }
 
 # Nothing that somebody else made stands where ours is to go.
@@ -149,8 +162,36 @@ check_names_are_free() {
 
 foreign_objects() {
   [ -s "$work/$1.yaml" ] || return 0
+  # shellcheck disable=SC2016 # the dollars are the template's
   ask "$1" get -f "$work/$1.yaml" --ignore-not-found -o 'go-template={{define "object"}}{{.kind}}/{{.metadata.name}}
-{{- with .metadata.labels}} {{index . "app.kubernetes.io/part-of"}}{{end}}{{"\n"}}{{end -}}
+{{- range .metadata.managedFields}} {{.manager}}{{end}} {{with .metadata.labels}}{{index . "app.kubernetes.io/part-of"}}{{end}}
+{{- "\n"}}{{end -}}
 {{if eq .kind "List"}}{{range .items}}{{template "object" .}}{{end}}{{else}}{{template "object" .}}{{end}}' |
-    awk -v ours="$OURS" '$2 != ours { printf " %s", $1 }'
+    awk -v label="$OURS" -v manager="$FIELD_MANAGER" '{
+      applied = 0
+      for (word = 2; word < NF; word++) if ($word == manager) applied = 1
+      if (!applied || $NF != label) printf " %s", $1
+    }'
+}
+
+# Finds out what would change, and lets the server say by a dry run whether it would take it.
+find_changes() {
+  local file="$work/$1.yaml" state code=0
+  state=$(<"$work/namespace-$1")
+  case "$state" in
+    ours | absent) { [ "$1" = mesh ] && one_plane; } || cat "$work/namespace.yaml" ;;
+  esac >"$work/whole-$1.yaml"
+  # In a namespace that is not there, a server can say nothing of objects.
+  [ "$state" = absent ] || cat "$file" >>"$work/whole-$1.yaml"
+  if [ -s "$work/whole-$1.yaml" ]; then
+    ask "$1" diff --server-side --field-manager "$FIELD_MANAGER" ${force:+--force-conflicts} -f "$work/whole-$1.yaml" \
+      >"$work/changes-$1" 2>"$work/refused" || code=$?
+  fi
+  [ "$state" != absent ] || cat "$file" >>"$work/whole-$1.yaml"
+  [ "$code" -gt 1 ] || return 0
+  cat "$work/refused" >&2
+  case "$(<"$work/refused")" in
+    *conflict*) fail 1 "others have changed what $2 holds of ours (see above): --force takes that back; nothing was changed" ;;
+    *) fail 3 "$2 would not take it (see above); nothing was changed" ;;
+  esac
 }

@@ -3,31 +3,46 @@
 # shellcheck disable=SC2034,SC2153,SC2154 # variables that it shares with apply.sh and the files beside it
 
 delete() {
+  one_plane || hint=". Without its kubeconfig, the ACK cluster's part is removed alone"
   check_planes
-  work=$(mktemp -d)
-  local of_mesh of_cluster namespaces
-  of_mesh=$(ours mesh "$MESH_KINDS")
-  of_cluster=$(ours cluster "$CLUSTER_KINDS")
-  namespaces=$(namespace_state cluster)/$(namespace_state mesh)
+  check_tools
+  work=$(mktemp -d) || fail 3 "cannot write into ${TMPDIR:-/tmp}"
+  find_ours mesh "$mesh_name" "$MESH_KINDS"
+  find_ours cluster "$cluster_name" "$CLUSTER_KINDS"
   warn_of_what_is_out_of_reach
-  case "$of_mesh$of_cluster$namespaces" in
-    *ours*) ;; # a namespace
-    absent/* | injected/* | foreign/* | Terminating/*)
-      say "nothing of this demo is there"
-      return
-      ;;
-  esac
-  show_what_goes "$mesh_name" "$of_mesh"
-  show_what_goes "$cluster_name" "$of_cluster"
-  case "$namespaces" in *ours*) say "and the namespace $NAMESPACE, unless somebody else uses it" ;; esac
+  local namespaces
+  namespaces=$(our_namespaces)
+  if [ -z "$namespaces" ] && [ ! -s "$work/mesh" ] && [ ! -s "$work/cluster" ]; then
+    case "$(namespace_state cluster)" in
+      Terminating) say "the namespace $NAMESPACE of $cluster_name is just being deleted" ;;
+      *) say "nothing of this demo is there" ;;
+    esac
+    return
+  fi
+  show_what_goes mesh "$mesh_name"
+  show_what_goes cluster "$cluster_name"
+  [ -z "$namespaces" ] || say "and the namespace $NAMESPACE, unless somebody else uses it"
   confirm
   interruption='some of it may be gone; run it again to remove the rest'
   # The mesh first: Istio's resources would stay behind in the ASM instance when the namespace of the cluster goes.
-  [ -z "$of_mesh" ] || remove mesh "$of_mesh"
-  [ -z "$of_cluster" ] || remove cluster "$of_cluster"
+  [ ! -s "$work/mesh" ] || remove mesh <"$work/mesh"
+  [ ! -s "$work/cluster" ] || remove cluster <"$work/cluster"
   one_plane || delete_namespace mesh "$mesh_name"
   delete_namespace cluster "$cluster_name"
   say 'removed'
+}
+
+find_ours() {
+  ours "$1" "$3" >"$work/$1" || fail 3 "$2 does not show what of ours is there (see above); nothing was removed"
+}
+
+# The planes whose namespace is ours.
+our_namespaces() {
+  local plane state
+  for plane in cluster mesh; do
+    state=$(namespace_state "$plane") || exit
+    [ "$state" != ours ] || printf ' %s' "$plane"
+  done
 }
 
 warn_of_what_is_out_of_reach() {
@@ -38,9 +53,9 @@ warn_of_what_is_out_of_reach() {
 }
 
 show_what_goes() {
-  [ -n "$2" ] || return 0
-  say "to be removed from $1:"
-  printf '%s\n' "$2" | as_lines
+  [ -s "$work/$1" ] || return 0
+  say "to be removed from $2:"
+  as_lines <"$work/$1"
 }
 
 confirm() {
@@ -59,7 +74,8 @@ delete_namespace() {
   local state others
   state=$(namespace_state "$1")
   [ "$state" = ours ] || return 0
-  others=$(others_in_namespace "$1")
+  others=$(others_in_namespace "$1") ||
+    fail 1 "the namespace $NAMESPACE of $2 stays: it cannot be told whether somebody else uses it (see above)"
   if [ -n "$others" ]; then
     say "the namespace $NAMESPACE of $2 stays, as it holds what is not ours:$others"
     return
@@ -68,15 +84,14 @@ delete_namespace() {
     fail 1 "the namespace $NAMESPACE of $2 is not gone after $timeout s"
 }
 
-# What somebody else has put into our namespace. What a controller made for another object goes with that one, and some
-# things are in every namespace.
+# What somebody else has put into our namespace, of whichever kind. What a controller made for another object goes with
+# that one, and some things are in every namespace.
 others_in_namespace() {
-  local served
-  served=$(served "$1" "$OTHER_KINDS $MESH_KINDS") || exit
-  [ -n "$served" ] || return 0
-  ask "$1" get "$served" -n "$NAMESPACE" --ignore-not-found -o 'go-template=
+  local kinds
+  kinds=$(ask "$1" api-resources --namespaced --verbs list,delete -o name) || [ -n "$kinds" ] || exit
+  kinds=$(printf '%s\n' "$kinds" | grep -v -x -e events -e events.events.k8s.io -e endpoints -e 'leases\..*' | tr '\n' ',')
+  ask "$1" get "${kinds%,}" -n "$NAMESPACE" --ignore-not-found -o 'go-template=
 {{- range .items}}{{if not .metadata.ownerReferences}}{{.kind}}/{{.metadata.name}} {{.type}}{{"\n"}}{{end}}{{end}}' |
-    awk '$2 != "kubernetes.io/service-account-token" && $1 !~ /^ConfigMap\/(kube-root-ca\.crt|istio-ca-root-cert)$/ {
-      printf " %s", $1
-    }'
+    awk '$2 != "kubernetes.io/service-account-token" && $1 != "ServiceAccount/default" &&
+      $1 !~ /^ConfigMap\/(kube-root-ca\.crt|istio-ca-root-cert)$/ { printf " %s", $1 }'
 }

@@ -1,5 +1,6 @@
 """apply.sh, unmodified, with the real kubectl, against API servers of our own."""
 
+import json
 import os
 import pty
 import re
@@ -83,7 +84,7 @@ def test_applied_again_it_changes_nothing(asm: Planes, arguments: tuple[str, ...
     with asm.cluster.nothing_changes(), asm.mesh.nothing_changes():
         done = apply(asm, *arguments)
     succeeds(done)
-    assert done.stdout.count(" as wanted\n") == 4
+    assert done.stdout.count(" as wanted\n") == 2
     assert "./test.sh asm" in done.stdout
 
 
@@ -112,7 +113,20 @@ def test_kubeconfigs_can_be_named_from_the_folder_where_one_is(asm: Planes) -> N
     done = apply(asm, *options, cwd=folder, env={"ACK_KUBECONFIG": "", "ASM_KUBECONFIG": ""})
     succeeds(done)
     asked, *_ = done.stdout.splitlines()[-1:]
-    assert asked.endswith(f"--kubeconfig {asm.cluster.kubeconfig} --asm-kubeconfig {asm.mesh.kubeconfig}")
+    assert asked.endswith(" --kubeconfig ack.kubeconfig --asm-kubeconfig asm.kubeconfig")
+
+
+def test_a_kubeconfig_may_have_a_space_in_its_path(asm: Planes, tmp_path: Path) -> None:
+    config = asm.cluster.kubeconfig_for(tmp_path / "my config")
+    done = apply(asm, "--kubeconfig", str(config))
+    succeeds(done)
+    assert done.stdout.splitlines()[-1].endswith(r"/my\ config")
+
+
+def test_it_is_found_behind_a_symlink(asm: Planes, tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(ROOT / "apply.sh")
+    done = run(str(tmp_path / "link"), asm)
+    succeeds(done)
 
 
 @pytest.mark.parametrize("shell", [["sh"], ["dash"], ["bash"], ["bash", "--posix"]], ids=" ".join)
@@ -152,6 +166,16 @@ def _containers(planes: Planes, deployment: str) -> list[Object]:
     return containers
 
 
+def test_the_image_that_is_deployed_stays_until_another_is_named(asm: Planes) -> None:
+    succeeds(apply(asm, "--image", "demo:2"))
+    done = apply(asm, "--component", "canary")
+    succeeds(done)
+    assert done.stdout.splitlines()[0] == "image: demo:2, as deployed"
+    assert _containers(asm, "grpc-server-python-3-v2")[0]["image"] == "demo:2"
+    succeeds(apply(asm, "--image", "hello-servicemesh-grpc:1.0.0"))
+    assert _containers(asm, "grpc-server-python-3")[0]["image"] == "hello-servicemesh-grpc:1.0.0"
+
+
 # -- components
 
 
@@ -168,6 +192,15 @@ def test_a_component_that_is_no_longer_asked_for_goes(asm: Planes) -> None:
     assert "fault" not in found(asm.mesh, "virtualservices", "grpc-server-svc3")["spec"]["http"][0]
 
 
+def test_nobody_is_sent_to_a_version_that_is_not_ready(asm: Planes) -> None:
+    succeeds(apply(asm))
+    asm.cluster.deployments_fail("grpc-server-python-3-v2")
+    before = asm.mesh.state()
+    done = apply(asm, "--component", "canary", "--timeout", "2")
+    fails(done, 1, "not ready within 2 s: grpc-server-python-3-v2")
+    assert asm.mesh.state() == before
+
+
 def test_what_somebody_else_made_beside_ours_stays(asm: Planes) -> None:
     succeeds(apply(asm))
     asm.cluster.make("configmaps", {"metadata": {"name": "mine"}}, NAMESPACE)
@@ -176,6 +209,28 @@ def test_what_somebody_else_made_beside_ours_stays(asm: Planes) -> None:
     succeeds(apply(asm))
     assert asm.cluster.get("configmaps", "mine", NAMESPACE)
     assert asm.mesh.get("destinationrules", "mine", NAMESPACE)
+
+
+def test_what_carries_our_label_and_was_not_applied_by_us_stays(asm: Planes) -> None:
+    succeeds(apply(asm))
+    exposed = (
+        "expose",
+        "deployment/grpc-server-python-1",
+        "-n",
+        NAMESPACE,
+        "--name",
+        "mine",
+        "--port",
+        "9996",
+    )
+    done = Kubectl(asm.cluster)(*exposed, "--dry-run=client", "-o", "json")
+    copied = json.loads(done.stdout)  # kubectl expose copies the labels
+    assert copied["metadata"]["labels"][PART_OF] == OURS
+    asm.cluster.make("services", copied, NAMESPACE)
+    succeeds(apply(asm))
+    assert asm.cluster.get("services", "mine", NAMESPACE)
+    done = apply(asm, "--delete", "--yes")
+    assert "stays, as it holds what is not ours: Service/mine" in done.stdout
 
 
 def test_the_gateway_api_takes_the_place_of_istios_gateway_and_back(asm: Planes) -> None:
@@ -243,10 +298,13 @@ def test_the_port_is_opened_where_that_is_asked_for_and_the_others_stay(planes: 
         succeeds(apply(planes, "--with-gateway"))
 
 
-def test_a_gateway_that_names_no_ports_gets_those_of_its_service_and_ours(planes: Planes) -> None:
+@pytest.mark.parametrize("ports", [None, []])
+def test_a_gateway_that_names_no_ports_gets_those_of_its_service_and_ours(
+    planes: Planes, ports: list[int] | None
+) -> None:
     planes.add_gateway(("mysql", 3306))
     planes.mesh.controllers.clear()  # nobody follows it: ports that are not named stay as they are
-    planes.mesh.change("istiogateways", "ingressgateway", {"spec": {"ports": None}}, "istio-system")
+    planes.mesh.change("istiogateways", "ingressgateway", {"spec": {"ports": ports}}, "istio-system")
     fails(apply(planes, "--with-gateway", "--timeout", "1"), 1, "is still closed after 1 s")
     gateway = found(planes.mesh, "istiogateways", "ingressgateway", "istio-system")
     assert [port["port"] for port in gateway["spec"]["ports"]] == [80, 443, 3306, 9999]
@@ -258,19 +316,15 @@ def test_a_gateway_that_names_no_ports_gets_those_of_its_service_and_ours(planes
 def test_a_port_that_nobody_can_open_is_told(planes: Planes) -> None:
     planes.add_gateway()
     planes.mesh.delete("istiogateways", "ingressgateway", "istio-system")
-    text = "is closed, and the ASM instance has no IstioGateway ingressgateway by which to open it"
-    fails(apply(planes, "--with-gateway"), 3, text)
+    text = "is closed, and istiogateway ingressgateway, by which to open it, is out of reach"
+    fails(apply(planes, "--with-gateway"), 3, text, "not found")
 
 
 def test_a_gateway_that_does_not_take_the_port_is_told(planes: Planes) -> None:
     planes.add_gateway()
-    planes.mesh.refuse(403, when=lambda asked: asked.method == "PATCH")
-    fails(
-        apply(planes, "--with-gateway"),
-        1,
-        "Forbidden",
-        "did not take the port (see above); nothing was changed",
-    )
+    planes.mesh.refuse(403, when=lambda asked: asked.method == "PATCH" and "istiogateways" in asked.path)
+    text = "did not take the port (see above); nothing was changed"
+    fails(apply(planes, "--with-gateway"), 1, "Forbidden", text)
     assert planes.cluster.writes() == []
 
 
@@ -302,6 +356,22 @@ def test_a_gateway_of_another_name_is_bound_by_its_labels(asm: Planes) -> None:
     succeeds(done)
     assert found(asm.mesh, "gateways", "tracing-gateway")["spec"]["selector"] == labels
     assert "--gateway-service istio-system/istio-blue" in done.stdout.splitlines()[-1]
+
+
+def test_a_gateway_of_the_gateway_api_goes_also_when_another_gateway_is_meant(asm: Planes) -> None:
+    succeeds(apply(asm, "--component", "gateway-api"))
+    asm.cluster.make_namespace("other")
+    asm.cluster.settle()  # a pod needs the service account that comes with it
+    _make_gateway(asm, "other", "gateway", {"istio": "other"})
+    succeeds(apply(asm, "--gateway-service", "other/gateway"))
+    assert asm.cluster.names("gateways.gateway.networking.k8s.io", "istio-system") == []
+
+
+def _make_gateway(planes: Planes, namespace: str, name: str, labels: dict[str, str]) -> None:
+    spec = {"selector": labels, "ports": [{"port": 9999}]}
+    planes.cluster.make("services", {"metadata": {"name": name}, "spec": spec}, namespace)
+    pod = {"containers": [{"name": "p", "image": "p"}]}
+    planes.cluster.make("pods", {"metadata": {"name": name, "labels": labels}, "spec": pod}, namespace)
 
 
 def test_a_gateway_without_an_address_yet_is_no_failure(asm: Planes) -> None:
@@ -402,7 +472,7 @@ def test_without_a_place_to_write(unchanged: Planes, tmp_path: Path) -> None:
     (tmp_path / "mktemp").write_text("#!/bin/sh\nexit 1\n")
     (tmp_path / "mktemp").chmod(0o755)
     path = os.pathsep.join((str(tmp_path), unchanged.environment["PATH"]))
-    fails(apply(unchanged, env={"PATH": path}), 3, "cannot write into kube/")
+    fails(apply(unchanged, env={"PATH": path}), 3, f"cannot write into {ROOT}/kube")
 
 
 def test_without_istio(unchanged: Planes) -> None:
@@ -439,7 +509,15 @@ def test_with_a_namespace_of_somebody_else(asm: Planes, plane: str) -> None:
     server = getattr(asm, plane)
     server.make_namespace(NAMESPACE)
     done = apply(asm)
-    fails(done, 3, "was made by somebody else", f"label namespace {NAMESPACE} istio-injection=enabled")
+    fails(
+        done,
+        3,
+        "was made by somebody else",
+        f"label namespace {NAMESPACE} --overwrite istio-injection=enabled",
+    )
+    disabled = {"metadata": {"labels": {"istio-injection": "disabled"}}}
+    server.change("namespaces", NAMESPACE, disabled)
+    fails(apply(asm), 3, "gives pods no sidecar")
     server.change("namespaces", NAMESPACE, {"metadata": {"labels": {"istio-injection": "enabled"}}})
     before = server.get("namespaces", NAMESPACE)
     succeeds(apply(asm))
@@ -448,15 +526,50 @@ def test_with_a_namespace_of_somebody_else(asm: Planes, plane: str) -> None:
     assert server.get("namespaces", NAMESPACE) == before
 
 
-def test_the_gateway_api_with_a_gateway_elsewhere(asm: Planes) -> None:
+@pytest.mark.parametrize("component", ["gateway-api", "network-policy"])
+def test_with_a_component_that_takes_no_gateway_elsewhere(asm: Planes, component: str) -> None:
     asm.cluster.make_namespace("other")
     asm.cluster.settle()  # a pod needs the service account that comes with it
-    spec = {"selector": {"istio": "other"}, "ports": [{"port": 9999}]}
-    asm.cluster.make("services", {"metadata": {"name": "gateway"}, "spec": spec}, "other")
-    pod = {"containers": [{"name": "p", "image": "p"}]}
-    asm.cluster.make("pods", {"metadata": {"name": "p", "labels": {"istio": "other"}}, "spec": pod}, "other")
-    done = apply(asm, "--component", "gateway-api", "--gateway-service", "other/gateway")
-    fails(done, 2, "--component gateway-api takes a gateway in istio-system, not other/gateway")
+    _make_gateway(asm, "other", "gateway", {"istio": "other"})
+    done = apply(asm, "--component", component, "--gateway-service", "other/gateway")
+    fails(done, 2, f"--component {component} takes a gateway in istio-system, not other/gateway")
+    assert asm.mesh.writes() == []
+
+
+def test_without_a_right_that_only_the_end_would_need(asm: Planes) -> None:
+    asm.cluster.refuse(403, when=lambda asked: "poddisruptionbudgets" in asked.path)
+    done = apply(asm)
+    asm.cluster.recover()
+    fails(done, 3, "the ACK cluster does not show what of ours is there (see above); nothing was changed")
+    assert [str(asked) for asked in asm.cluster.writes() + asm.mesh.writes()] == []
+
+
+@pytest.mark.parametrize(("plane", "name"), [("cluster", "the ACK cluster"), ("mesh", "the ASM instance")])
+@pytest.mark.parametrize("again", [False, True])
+def test_without_the_right_to_write(asm: Planes, plane: str, name: str, again: bool) -> None:
+    if again:
+        succeeds(apply(asm))
+        asm.cluster.forget_requests()
+        asm.mesh.forget_requests()
+    getattr(asm, plane).refuse(403, when=lambda asked: asked.method in {"POST", "PATCH"})
+    done = apply(asm, "--component", "fault", "--component", "canary")
+    fails(done, 3, "Forbidden", f"{name} would not take it (see above); nothing was changed")
+    assert [str(asked) for asked in asm.cluster.writes() + asm.mesh.writes()] == []
+
+
+@pytest.mark.parametrize("tool", ["awk", "diff"])
+def test_without_a_tool(unchanged: Planes, tmp_path: Path, tool: str) -> None:
+    tools = tmp_path / "bin"
+    tools.mkdir()
+    for name in {"bash", "basename", "dirname", "kubectl", "awk", "diff"} - {tool}:
+        (tools / name).symlink_to(str(shutil.which(name, path=unchanged.environment["PATH"])))
+    fails(apply(unchanged, under=["bash"], env={"PATH": str(tools)}), 3, f"{tool} is not on PATH")
+
+
+def test_with_pod_security_for_a_namespace_of_somebody_else(asm: Planes) -> None:
+    asm.cluster.make_namespace(NAMESPACE, {"istio-injection": "enabled"})
+    done = apply(asm, "--component", "psa-restricted")
+    fails(done, 3, "label namespace grpc-tracing pod-security.kubernetes.io/enforce=restricted")
 
 
 def test_with_a_namespace_that_is_being_deleted(asm: Planes) -> None:
@@ -524,8 +637,8 @@ def test_what_somebody_else_changed_is_taken_back_only_when_asked_for(asm: Plane
         *("set", "env", "deployment/grpc-server-python-2", "-n", NAMESPACE, "GRPC_HELLO_BACKEND=elsewhere")
     )
     done = apply(asm)
-    fails(done, 1, "conflict", "GRPC_HELLO_BACKEND", "--force takes back")
-    fails(apply(asm, "--dry-run"), 1, "conflict", "the ACK cluster cannot say what would change")
+    fails(done, 1, "conflict", "GRPC_HELLO_BACKEND", "--force takes that back; nothing was changed")
+    fails(apply(asm, "--dry-run"), 1, "conflict", "--force takes that back")
     done = apply(asm, "--dry-run", "--force")
     succeeds(done)
     assert re.search(r"^-\s+value: elsewhere$", done.stdout, re.MULTILINE)
@@ -559,7 +672,7 @@ def test_a_signal_ends_it_and_it_can_be_run_again(asm: Planes, number: signal.Si
 def test_a_dry_run_shows_all_that_would_be_new_and_changes_nothing(unchanged: Planes) -> None:
     done = apply(unchanged, "--dry-run")
     succeeds(done)
-    assert "the ACK cluster: the namespace grpc-tracing would be made" in done.stdout
+    assert done.stdout.count("+kind: Namespace\n") == 2
     assert "+  name: tracing-vs" in done.stdout
     assert "+  name: grpc-server-python-3" in done.stdout
     assert done.stdout.splitlines()[-1] == "nothing was changed (--dry-run)"
@@ -649,6 +762,64 @@ def test_delete_says_what_does_not_go(asm: Planes) -> None:
     fails(done, 1, "the namespace grpc-tracing of the ACK cluster is not gone after 1 s")
 
 
+OTHERS: dict[str, Object] = {
+    "serviceaccounts": {},
+    "networkpolicies": {"spec": {"podSelector": {}}},
+    "poddisruptionbudgets": {"spec": {"maxUnavailable": 1}},
+    "replicasets": {
+        "spec": {
+            "selector": {"matchLabels": {"app": "mine"}},
+            "template": {
+                "metadata": {"labels": {"app": "mine"}},
+                "spec": {"containers": [{"name": "c", "image": "i"}]},
+            },
+            "replicas": 0,
+        }
+    },
+    "grpcroutes": {"spec": {}},
+}
+
+
+@pytest.mark.parametrize("kind", OTHERS)
+def test_delete_leaves_a_namespace_with_whatever_else_is_in_it(asm: Planes, kind: str) -> None:
+    succeeds(apply(asm))
+    asm.cluster.make(kind, {"metadata": {"name": "mine"}, **OTHERS[kind]}, NAMESPACE)
+    done = apply(asm, "--delete", "--yes")
+    succeeds(done)
+    assert "/mine" in next(
+        line for line in done.stdout.splitlines() if "stays, as it holds what is not ours" in line
+    )
+    assert asm.cluster.names(kind, NAMESPACE)[-1] == "mine"
+
+
+def test_delete_leaves_a_namespace_that_it_cannot_look_into(asm: Planes) -> None:
+    succeeds(apply(asm))
+    asm.cluster.refuse(403, when=lambda asked: asked.path.endswith("/secrets"))
+    done = apply(asm, "--delete", "--yes")
+    fails(done, 1, "of the ACK cluster stays: it cannot be told whether somebody else uses it")
+    asm.cluster.recover()
+    asm.cluster.refuse(403, when=lambda asked: asked.path.endswith("/deployments"))
+    fails(
+        apply(asm, "--delete", "--yes"),
+        3,
+        "does not show what of ours is there (see above); nothing was removed",
+    )
+    assert asm.cluster.get("namespaces", NAMESPACE)
+
+
+def test_what_kubectl_is_set_to_for_other_purposes_changes_nothing(asm: Planes) -> None:
+    home = asm.cluster.kubeconfig.parent
+    (home / ".kube").mkdir()
+    (home / ".kube/kuberc").write_text(
+        "apiVersion: kubectl.config.k8s.io/v1beta1\nkind: Preference\ndefaults:\n"
+        "- command: delete\n  options:\n  - name: interactive\n    default: 'true'\n"
+    )
+    succeeds(apply(asm, env={"KUBECTL_EXTERNAL_DIFF": "true"}))
+    assert asm.cluster.names("deployments", NAMESPACE) == DEPLOYMENTS
+    succeeds(apply(asm, "--delete", "--yes"))
+    assert asm.cluster.get("namespaces", NAMESPACE) is None
+
+
 def test_delete_asks_and_does_nothing_where_nobody_answers(asm: Planes) -> None:
     succeeds(apply(asm))
     with asm.cluster.nothing_changes(), asm.mesh.nothing_changes():
@@ -697,6 +868,14 @@ def test_logs_follow_all_hops_each_line_with_its_hop(asm: Planes) -> None:
     assert left_running(str(asm.cluster.kubeconfig)) == []
 
 
+def test_logs_that_cannot_be_followed_are_a_failure(asm: Planes) -> None:
+    succeeds(apply(asm))
+    asm.cluster.refuse(403, when=lambda asked: asked.path.endswith("/log"))
+    done = apply(asm, "logs")
+    fails(done, 1, "the logs could not be followed")
+    assert "grpc-server-svc2 | " in done.stdout
+
+
 def test_logs_of_nothing_are_told(asm: Planes) -> None:
     fails(apply(asm, "logs"), 1, "nothing is deployed in the ACK cluster: ./apply.sh asm")
 
@@ -710,6 +889,10 @@ def test_logs_of_nothing_are_told(asm: Planes) -> None:
         (("--image",), "--image needs a value"),
         (("--image", "x y"), "x y is no name of an image"),
         (("--image", "demo:"), "demo: is no name of an image"),
+        (("--image", "Demo:1"), "Demo:1 is no name of an image"),
+        (("--image", "https://example.com/demo:1"), "is no name of an image"),
+        (("--image", "demo@sha256:abc"), "demo@sha256:abc is no name of an image"),
+        (("--image", "demo:1:2"), "demo:1:2 is no name of an image"),
         (("--component", "nothing"), "no component is named nothing: use one of"),
         (("--timeout", "0"), "--timeout takes a whole number"),
         (("--timeout", "soon"), "--timeout takes a whole number"),

@@ -5,6 +5,7 @@ import asyncio
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -108,8 +109,8 @@ def test_a_chain_that_is_well_passes_and_shows_its_traces(deployed: Planes, mesh
     wanted = chain(services(hop_names(3)), gateway=GATEWAY_SERVICE)
     with reading(mesh.mesh.store) as store:
         assert [one.comparison.mismatches for one in verify(store, told, wanted, 10.0)] == [()] * 4
-    passed = f"PASSED through the gateway {ADDRESS}:9999: 4 calls"
-    assert done.stdout.splitlines()[-1] == f"{passed}, each one trace over all hops, a sidecar before each"
+    passed = f"PASSED through the gateway {ADDRESS}:9999: every call was one trace over all hops"
+    assert done.stdout.splitlines()[-1] == f"{passed}, with a sidecar before each"
 
 
 def test_it_changes_nothing(deployed: Planes, mesh_at: Meshes) -> None:
@@ -127,10 +128,10 @@ def test_it_runs_in_every_shell(deployed: Planes, mesh_at: Meshes, shell: list[s
 def test_many_calls_are_counted_and_recorded(deployed: Planes, mesh_at: Meshes, tmp_path: Path) -> None:
     mesh_at()
     record = tmp_path / "calls.jsonl"
-    done = prove(deployed, "--repeat", "5", "--concurrency", "3", "--", "--record", str(record))
+    options = ("--repeat", "5", "--concurrency", "3", "--", "--record", record.name)
+    done = prove(deployed, *options, cwd=tmp_path)
     succeeds(done)
     assert "checks of 20 calls" in done.stdout
-    assert ": 20 calls, each one trace" in done.stdout
     assert len(re.findall(r"^ {12}[0-9a-f]{32}$", done.stdout, re.MULTILINE)) == 16
     assert len({json.loads(line)["trace_id"] for line in record.read_text().splitlines()}) == 20
 
@@ -189,14 +190,27 @@ def test_a_canary_may_answer_as_itself(asm: Planes, mesh_at: Meshes) -> None:
 def test_a_gateway_that_nobody_listens_at(deployed: Planes, mesh_at: Meshes) -> None:
     mesh_at.end()
     done = prove(deployed, "--timeout", "2")
-    fails(done, 3, f"no connection to dns:///{ADDRESS}:9999 within 2 s", "Connection refused")
+    reason = f"no connection to dns:///{ADDRESS}:9999 within 2 s"
+    hint = f"no connection to {ADDRESS}:9999: is port 9999 let through"
+    fails(done, 3, reason, "Connection refused", hint, "./test.sh asm --in-cluster")
+    assert "the wrong gateway" not in said(done)
+    selector = {"spec": {"selector": {"istio": "another"}}}
+    deployed.mesh.change("gateways", "tracing-gateway", selector, NAMESPACE)
+    fails(
+        prove(deployed, "--timeout", "2"),
+        3,
+        reason,
+        "the wrong gateway: Gateway tracing-gateway selects istio=another",
+    )
+    deployed.mesh.delete("gateways", "tracing-gateway", NAMESPACE)
+    fails(prove(deployed, "--timeout", "2"), 3, reason, "no Gateway tracing-gateway in the ASM instance")
 
 
 def test_a_gateway_with_its_port_closed(deployed: Planes) -> None:
     ports = [{"name": "http2", "port": 80}]
     deployed.mesh.change("istiogateways", "ingressgateway", {"spec": {"ports": ports}}, "istio-system")
     deployed.cluster.change("services", "istio-ingressgateway", {"spec": {"ports": ports}}, "istio-system")
-    fails(prove(deployed), 3, "port 9999 of the gateway", "is closed: ./apply.sh asm --with-gateway")
+    fails(prove(deployed), 3, "port 9999 of the gateway", "is closed: apply as before, with --with-gateway")
 
 
 def test_a_gateway_without_an_address(deployed: Planes) -> None:
@@ -275,13 +289,27 @@ def test_the_gateway_may_be_named_and_then_no_cluster_is_asked(
     tools = tmp_path / "bin"
     tools.mkdir()
     for tool in ("bash", "basename", "dirname", "cksum", "cat"):
-        (tools / tool).symlink_to(f"/usr/bin/{tool}")
+        (tools / tool).symlink_to(str(shutil.which(tool)))
     nothing = {"ACK_KUBECONFIG": "", "ASM_KUBECONFIG": "", "PATH": str(tools)}
     for gateway in (ADDRESS, f"{ADDRESS}:9999"):
-        done = prove(planes, "--gateway", gateway, under=["/bin/bash"], env=nothing)
+        done = prove(planes, "--gateway", gateway, under=[str(tools / "bash")], env=nothing)
         succeeds(done)
         assert f"PASSED through the gateway {ADDRESS}:9999" in done.stdout
+        assert done.stdout.splitlines()[-1] == "(the pods were not looked at: there is no kubeconfig)"
     assert planes.cluster.asked() == []
+
+
+def test_pods_are_looked_at_also_where_the_gateway_is_named(asm: Planes, mesh_at: Meshes) -> None:
+    mesh_at()
+    asm.cluster.behaviour.sidecars = None
+    succeeds(apply(asm))
+    fails(prove(asm, "--gateway", ADDRESS), 1, "no sidecar in grpc-client-", "and a pod has no sidecar")
+
+
+def test_pods_that_cannot_be_looked_at_are_no_pods_that_are_well(deployed: Planes, mesh_at: Meshes) -> None:
+    mesh_at()
+    deployed.cluster.refuse(403, when=lambda asked: asked.path.endswith(f"{NAMESPACE}/pods"))
+    fails(prove(deployed), 3, "the ACK cluster does not show the pods in grpc-tracing (see above)")
 
 
 # -- inside the cluster
@@ -302,7 +330,7 @@ def test_from_inside_the_calls_go_past_the_gateway(deployed: Planes, mesh_at: Me
     done = prove(deployed, "--in-cluster", "--repeat", "2")
     succeeds(done)
     assert done.stdout.splitlines()[0] == "== in the cluster, from the pod of grpc-client"
-    assert done.stdout.splitlines()[-1].startswith("PASSED in the cluster, past the gateway: 8 calls")
+    assert done.stdout.splitlines()[-1].startswith("PASSED in the cluster, past the gateway: every call")
     assert _checks(done) == dict.fromkeys(CHECKS, "ok")
 
 

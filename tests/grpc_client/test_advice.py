@@ -33,7 +33,9 @@ def _advice(outcome: Outcome) -> list[str]:
     ("details", "hops", "advice"),
     [
         ("failed to connect to all addresses; last error: … Connection refused", (), "nothing listens there"),
-        ("failed to connect to all addresses; last error: … Socket closed", (), "does it speak HTTP/2"),
+        ("failed to connect to all addresses; last error: … Socket closed", (), "has the caller a sidecar?"),
+        ("recvmsg:Connection reset by peer", (RELAY,), "has the caller a sidecar?"),
+        ("failed to connect to all addresses; last error: … timed out", (), "does it speak HTTP/2"),
         ("errors resolving svc1:9999: [… Domain name not found]", (), "the name is not known here"),
         ("DNS resolution failed for svc1:9999", (), "the name is not known here"),
         ("Received http2 header with status: 404", (), "a gateway answers that has no route"),
