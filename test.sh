@@ -144,7 +144,7 @@ check_deployments() {
   done
   [ -z "$missing" ] || fail 3 "not deployed in $cluster_name:$missing. First: ./apply.sh $target$(plane_options)"
   for name in $deployments; do
-    order cluster rollout status -n "$NAMESPACE" "deployment/$name" --timeout "${timeout}s" >/dev/null ||
+    order cluster rollout status -n "$NAMESPACE" "deployment/$name" --timeout "${timeout}s" >&2 ||
       fail 3 "$name is not ready after $timeout s: see ./apply.sh $target$(plane_options) logs, and its pods"
   done
   case " $deployments" in
@@ -178,10 +178,7 @@ find_gateway() {
   wait_until 'an address of the gateway' gateway_has_address ||
     fail 3 "the gateway $gateway_service has no address after $timeout s: has its load balancer one? To go past it:" \
       "./test.sh $target$(plane_options) --in-cluster"
-  case "$gateway_address" in
-    *:*) gateway="[$gateway_address]:$GATEWAY_PORT" ;;
-    *) gateway=$gateway_address:$GATEWAY_PORT ;;
-  esac
+  gateway=$(gateway_target)
 }
 
 test_in_cluster() {

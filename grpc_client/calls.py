@@ -30,6 +30,9 @@ _COMPRESSIONS = {
 
 _PROBE_SECONDS = 2.0
 
+# For so long nobody wonders why nothing happens.
+_PATIENCE_SECONDS = 2.0
+
 # By what each sort of mesh continues a trace.
 _TRACE_HEADERS: Mapping[TraceHeaders, Callable[[TraceContext], tuple[tuple[str, str], ...]]] = {
     "w3c": lambda context: (("traceparent", context.traceparent),),
@@ -77,7 +80,8 @@ async def run(
         plan: what to do.
         on_answer: called with the call's number and talk and with each answer as it arrives.
         on_outcome: called when a call has ended, however it ended.
-        on_problem: called with a line of text where spans could not be sent; no call suffers from that.
+        on_problem: called with a line of text where spans could not be sent, from which no call suffers, or
+            where a connection takes long.
 
     Raises:
         MachineError: certificates that cannot be read, or no connection within `plan.connect_timeout`.
@@ -87,7 +91,7 @@ async def run(
     async with AsyncExitStack() as stack:
         channel = await stack.enter_async_context(_open(plan))
         if plan.connect_timeout is not None:
-            await _connect(channel, plan.target, plan.connect_timeout)
+            await _connect(channel, plan.target, plan.connect_timeout, on_problem)
         sender = None
         if plan.spans_to is not None:
             sender = await stack.enter_async_context(spans.sending(plan.spans_to, on_problem))
@@ -104,20 +108,25 @@ async def run(
                 workers.create_task(work())
 
 
-async def _connect(channel: grpc.aio.Channel, target: str, seconds: float) -> None:
-    """Waits for a connection: TCP, and HTTP/2 on top of it.
+async def _connect(
+    channel: grpc.aio.Channel, target: str, seconds: float, on_problem: Callable[[str], None]
+) -> None:
+    """Waits for a connection: TCP, and HTTP/2 on top of it. Says so where that takes long.
 
     Raises:
         MachineError: none comes; with the reason that gRPC gives.
     """
-    try:
-        async with asyncio.timeout(seconds):
-            await channel.channel_ready()
-    except TimeoutError:
+    waiting = asyncio.ensure_future(channel.channel_ready())
+    done, _ = await asyncio.wait((waiting,), timeout=min(_PATIENCE_SECONDS, seconds))
+    if not done and seconds > _PATIENCE_SECONDS:
+        on_problem(f"waiting up to {seconds:g} s for a connection to {shown(target, 100)}")
+        done, _ = await asyncio.wait((waiting,), timeout=seconds - _PATIENCE_SECONDS)
+    if not done:
+        waiting.cancel()
         # Only a call is told why there is no connection; which call does not matter, as it leads nowhere.
         call = LandingServiceStub(channel).Talk(TalkRequest(), timeout=_PROBE_SECONDS)
         reason = shown(await call.details() or (await call.code()).name, 300)
-        raise MachineError(f"no connection to {shown(target, 100)} within {seconds:g} s: {reason}") from None
+        raise MachineError(f"no connection to {shown(target, 100)} within {seconds:g} s: {reason}")
 
 
 def _heed_cancellation() -> None:

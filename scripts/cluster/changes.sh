@@ -122,7 +122,7 @@ show_what_next() {
   read_gateway
   say
   if [ -n "$gateway_address" ]; then
-    say "ready, at $gateway_address:$GATEWAY_PORT. To prove it:"
+    say "ready, at $(gateway_target). To prove it:"
     say "  ./test.sh $target$(plane_options)"
   else
     say "ready, but the gateway $gateway_service has no address yet. To wait for it and prove the chain, or from inside:"

@@ -222,6 +222,14 @@ read_gateway() {
   gateway_address=${gateway_address%% *}
 }
 
+# Where to call the gateway. An IPv6 address stands in brackets before a port.
+gateway_target() {
+  case "$gateway_address" in
+    *:*) printf '%s' "[$gateway_address]:$GATEWAY_PORT" ;;
+    *) printf '%s' "$gateway_address:$GATEWAY_PORT" ;;
+  esac
+}
+
 gateway_has_port() {
   read_gateway
   case "$gateway_ports" in *" $GATEWAY_PORT "*) ;; *) return 1 ;; esac

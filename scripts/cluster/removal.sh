@@ -3,9 +3,10 @@
 # shellcheck disable=SC2034,SC2153,SC2154 # variables that it shares with apply.sh and the files beside it
 
 delete() {
-  one_plane || hint=". Without its kubeconfig, the ACK cluster's part is removed alone"
-  check_planes
   check_tools
+  check_answer cluster "$cluster_name"
+  hint=". To remove what is in the ACK cluster alone, leave out the kubeconfig of the ASM instance"
+  one_plane || check_answer mesh "$mesh_name"
   work=$(mktemp -d) || fail 3 "cannot write into ${TMPDIR:-/tmp}"
   find_ours mesh "$mesh_name" "$MESH_KINDS"
   find_ours cluster "$cluster_name" "$CLUSTER_KINDS"

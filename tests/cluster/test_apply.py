@@ -566,6 +566,21 @@ def test_without_a_tool(unchanged: Planes, tmp_path: Path, tool: str) -> None:
     fails(apply(unchanged, under=["bash"], env={"PATH": str(tools)}), 3, f"{tool} is not on PATH")
 
 
+def test_with_a_gateway_that_is_not_shown(unchanged: Planes) -> None:
+    unchanged.cluster.refuse(403, when=lambda asked: "/services/" in asked.path)
+    done = apply(unchanged)
+    unchanged.cluster.recover()
+    fails(done, 3, "Forbidden", "the ACK cluster does not show the gateway")
+
+
+def test_with_a_kubectl_that_cannot_render(unchanged: Planes, tmp_path: Path) -> None:
+    real = shutil.which("kubectl", path=unchanged.environment["PATH"])
+    (tmp_path / "kubectl").write_text(f'#!/bin/sh\n[ "$1" != kustomize ] || exit 1\nexec {real} "$@"\n')
+    (tmp_path / "kubectl").chmod(0o755)
+    path = os.pathsep.join((str(tmp_path), unchanged.environment["PATH"]))
+    fails(apply(unchanged, env={"PATH": path}), 3, "kubectl cannot render kube/ (see above): is it too old?")
+
+
 def test_with_pod_security_for_a_namespace_of_somebody_else(asm: Planes) -> None:
     asm.cluster.make_namespace(NAMESPACE, {"istio-injection": "enabled"})
     done = apply(asm, "--component", "psa-restricted")
@@ -818,6 +833,29 @@ def test_what_kubectl_is_set_to_for_other_purposes_changes_nothing(asm: Planes) 
     assert asm.cluster.names("deployments", NAMESPACE) == DEPLOYMENTS
     succeeds(apply(asm, "--delete", "--yes"))
     assert asm.cluster.get("namespaces", NAMESPACE) is None
+
+
+def test_delete_of_what_is_on_its_way_is_told(asm: Planes) -> None:
+    succeeds(apply(asm))
+    asm.cluster.behaviour.namespaces_end_after = 60
+    fails(apply(asm, "--delete", "--yes", "--timeout", "1"), 1, "is not gone after 1 s")
+    done = apply(asm, "--delete", "--yes")
+    assert (done.returncode, done.stdout) == (
+        0,
+        "the namespace grpc-tracing of the ACK cluster is just being deleted\n",
+    )
+
+
+def test_delete_says_how_to_go_on_without_the_mesh(asm: Planes) -> None:
+    succeeds(apply(asm))
+    asm.mesh.refuse_connections()
+    fails(apply(asm, "--delete", "--yes"), 3, "leave out the kubeconfig of the ASM instance")
+    succeeds(apply(asm, "--delete", "--yes", env={"ASM_KUBECONFIG": ""}))
+
+
+def test_delete_without_a_place_to_write_is_told(asm: Planes, tmp_path: Path) -> None:
+    done = apply(asm, "--delete", "--yes", env={"TMPDIR": str(tmp_path / "nowhere")})
+    fails(done, 3, f"cannot write into {tmp_path}/nowhere")
 
 
 def test_delete_asks_and_does_nothing_where_nobody_answers(asm: Planes) -> None:

@@ -187,6 +187,14 @@ def test_a_canary_may_answer_as_itself(asm: Planes, mesh_at: Meshes) -> None:
 # -- what is in the way of the calls
 
 
+@pytest.mark.skipif(not Path("/proc/net/if_inet6").exists(), reason="this machine has no IPv6")
+def test_a_gateway_with_an_address_of_ipv6_is_called_in_brackets(deployed: Planes) -> None:
+    deployed.cluster.behaviour.load_balancer = {"ip": "::1"}
+    status = {"status": {"loadBalancer": {"ingress": [{"ip": "::1"}]}}}
+    deployed.cluster.change("services", "istio-ingressgateway", status, "istio-system")
+    fails(prove(deployed, "--timeout", "1"), 3, "no connection to dns:///[::1]:9999 within 1 s")
+
+
 def test_a_gateway_that_nobody_listens_at(deployed: Planes, mesh_at: Meshes) -> None:
     mesh_at.end()
     done = prove(deployed, "--timeout", "2")

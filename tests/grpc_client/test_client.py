@@ -246,6 +246,13 @@ async def test_a_connection_that_does_not_come_ends_with_3_and_the_reason(
         assert reason in line
 
 
+async def test_a_connection_that_takes_long_is_told_to_be_waited_for(run_client: Any, free_port: int) -> None:
+    ended = await run_client("talk", "--port", str(free_port), "--connect-timeout", "2.2")
+    first, last = ended.err.splitlines()
+    assert first == f"waiting up to 2.2 s for a connection to dns:///localhost:{free_port}"
+    assert last.startswith("Error: no connection to ")
+
+
 async def test_a_connection_that_comes_late_is_waited_for(
     start_client: Any, start_peer: Any, free_port: int
 ) -> None:
