@@ -1,7 +1,6 @@
 """Makes the calls of a plan: the four patterns on one path."""
 
 import asyncio
-import json
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack
@@ -15,7 +14,7 @@ from grpc_client.plan import Pattern, Plan, Talk, TraceHeaders
 from grpc_client.verdict import Verdict, judge
 from landing import hops
 from landing.channel import open_channel
-from landing.ending import EndingWatch
+from landing.ending import Ending, EndingWatch
 from landing.errors import MachineError
 from landing.pb.landing_pb2 import TalkRequest, TalkResponse
 from landing.pb.landing_pb2_grpc import LandingServiceStub
@@ -29,6 +28,9 @@ _COMPRESSIONS = {
 }
 
 _PROBE_SECONDS = 2.0
+
+# Seconds before a call is tried again, the first time, the second time, and so on.
+_PAUSES = (0.1, 0.2, 0.4, 0.8)
 
 # For so long nobody wonders why nothing happens.
 _PATIENCE_SECONDS = 2.0
@@ -147,15 +149,39 @@ class _Caller:
     sender: spans.Sender | None
 
     async def call(self, number: int, talk: Talk) -> Outcome:
-        """Makes one."""
+        """Makes one, and again where it ended UNAVAILABLE, nothing was answered, and the plan allows it."""
         context, metadata = _beginning(self.plan)
+        start_ns, started = time.time_ns(), time.monotonic()
+        pauses = iter(_PAUSES[: self.plan.retries])
+        while True:
+            answers, end = await self._attempt(number, talk, metadata, started)
+            if answers or end.code is not grpc.StatusCode.UNAVAILABLE:
+                break
+            pause = next(pauses, None)
+            if pause is None or self._remaining(started, pause) == 0:
+                break
+            await asyncio.sleep(pause)
+        seconds = time.monotonic() - started
+        if self.sender is not None and context is not None:
+            end_ns = start_ns + int(seconds * 1e9)
+            self.sender.add(
+                spans.CallSpan(context, talk.pattern.rpc, start_ns, end_ns, end.code, end.details)
+            )
+        way, unreadable = _report(end.trailing)
+        verdict = judge(way, metadata, unreadable)
+        sent = context.trace_id if context else None
+        return Outcome(number, talk, tuple(answers), end.code, end.details, way, verdict, seconds, sent)
+
+    async def _attempt(
+        self, number: int, talk: Talk, metadata: Metadata, started: float
+    ) -> tuple[list[TalkResponse], Ending]:
+        """Its answers, and how it ended."""
         method = getattr(LandingServiceStub(self.channel), talk.pattern.rpc)
         answers: list[TalkResponse] = []
-        start_ns, started = time.time_ns(), time.monotonic()
         call = method(
             _messages(talk) if talk.pattern.streams_requests else _message(talk, talk.messages[0]),
             metadata=metadata,
-            timeout=self.plan.timeout,
+            timeout=self._remaining(started),
             wait_for_ready=self.plan.wait_for_ready or None,
         )
         watch = EndingWatch(call)
@@ -167,17 +193,13 @@ class _Caller:
             pass  # the status is read below, where success has its own
         finally:
             call.cancel()  # no effect on a call that is over
-        end = await watch.ending()
-        seconds = time.monotonic() - started
-        if self.sender is not None and context is not None:
-            end_ns = start_ns + int(seconds * 1e9)
-            self.sender.add(
-                spans.CallSpan(context, talk.pattern.rpc, start_ns, end_ns, end.code, end.details)
-            )
-        way, unreadable = _report(end.trailing)
-        verdict = judge(way, metadata, unreadable)
-        sent = context.trace_id if context else None
-        return Outcome(number, talk, tuple(answers), end.code, end.details, way, verdict, seconds, sent)
+        return answers, await watch.ending()
+
+    def _remaining(self, started: float, pause: float = 0.0) -> float | None:
+        """What is left of a call's time after a pause; None: it has as long as it likes."""
+        if self.plan.timeout is None:
+            return None
+        return max(0.0, self.plan.timeout - (time.monotonic() - started) - pause)
 
 
 def _beginning(plan: Plan) -> tuple[TraceContext | None, Metadata]:
@@ -223,19 +245,5 @@ def _open(plan: Plan) -> grpc.aio.Channel:
     if plan.keepalive is not None:
         options["grpc.keepalive_time_ms"] = int(plan.keepalive * 1000)
         options["grpc.keepalive_permit_without_calls"] = 1
-    if plan.retries:
-        options["grpc.service_config"] = json.dumps(_retry_config(plan.retries))
     compression = _COMPRESSIONS[plan.compression]
     return open_channel(plan.target, plan.certificates, options=options, compression=compression)
-
-
-def _retry_config(retries: int) -> dict[str, object]:
-    """https://github.com/grpc/proposal/blob/master/A6-client-retries.md"""
-    policy = {
-        "maxAttempts": retries + 1,
-        "initialBackoff": "0.1s",
-        "maxBackoff": "2s",
-        "backoffMultiplier": 2,
-        "retryableStatusCodes": ["UNAVAILABLE"],
-    }
-    return {"methodConfig": [{"name": [{}], "retryPolicy": policy}]}

@@ -107,4 +107,4 @@ class Plan:
     wait_for_ready: bool = False
     """Whether a call waits for a server that is not there yet, up to its timeout."""
     retries: int = 0
-    """How often gRPC tries a call again that ended UNAVAILABLE."""
+    """How often a call is tried again that ended UNAVAILABLE, at most 4 times."""
