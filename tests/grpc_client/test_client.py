@@ -17,6 +17,7 @@ from h2.connection import H2Connection
 from h2.events import DataReceived, RequestReceived, StreamEnded
 
 from grpc_client.plan import PATTERNS, Pattern
+from landing.pb.landing_pb2 import TalkResponse
 
 RPCS = [pattern.rpc for pattern in PATTERNS]
 UUID = "[0-9a-f-]{36}"
@@ -389,6 +390,21 @@ async def test_a_call_is_tried_again_where_that_was_asked_for(
     ended = await run_client(pattern.command, "--server", f"127.0.0.1:{peer.port}", *retries)
     assert ended.code == code
     assert attempts == len(retries) // 2 + 1
+
+
+async def test_a_call_that_was_answered_in_part_is_not_tried_again(start_peer: Any, run_client: Any) -> None:
+    attempts = 0
+
+    async def answer_once_and_fail(_peer: Any, context: Any) -> None:
+        nonlocal attempts
+        attempts += 1
+        await context.write(TalkResponse(status=200))
+        await context.abort(grpc.StatusCode.UNAVAILABLE, "half-way")
+
+    peer = await start_peer(answer_once_and_fail)
+    target = f"127.0.0.1:{peer.port}"
+    ended = await run_client("talk-one-answer-more", "--server", target, "--retries", "2")
+    assert (ended.code, attempts) == (64 + 14, 1)
 
 
 async def test_no_more_is_tried_than_was_asked_for(start_peer: Any, run_client: Any) -> None:
