@@ -11,15 +11,15 @@ import grpc
 
 from grpc_client import spans
 from grpc_client.plan import Pattern, Plan, Talk, TraceHeaders
-from grpc_client.verdict import Verdict, judge
-from landing import hops
-from landing.channel import open_channel
-from landing.ending import Ending, EndingWatch
-from landing.errors import MachineError
-from landing.pb.landing_pb2 import TalkRequest, TalkResponse
-from landing.pb.landing_pb2_grpc import LandingServiceStub
-from landing.text import shown
-from landing.trace_context import Metadata, TraceContext, fresh
+from hello_mesh.base.errors import HopReportError, RuntimeEnvironmentError
+from hello_mesh.base.text import excerpt
+from hello_mesh.net.call_status import CallStatus, StatusWatcher
+from hello_mesh.net.channel import open_channel
+from hello_mesh.net.pb.landing_pb2 import TalkRequest, TalkResponse
+from hello_mesh.net.pb.landing_pb2_grpc import LandingServiceStub
+from hello_mesh.propagation import hop_report
+from hello_mesh.propagation.trace_context import Metadata, TraceContext, new_trace_context
+from hello_mesh.propagation.verdict import Verdict, evaluate
 
 _COMPRESSIONS = {
     "none": grpc.Compression.NoCompression,
@@ -57,7 +57,7 @@ class Outcome:
     code: grpc.StatusCode
     details: str
     """The status text, "" on success."""
-    hops: tuple[hops.Hop, ...]
+    hops: tuple[hop_report.Hop, ...]
     """The hop report, first hop first."""
     verdict: Verdict
     seconds: float
@@ -86,7 +86,7 @@ async def run(
             where a connection takes long.
 
     Raises:
-        MachineError: certificates that cannot be read, or no connection within `plan.connect_timeout`.
+        RuntimeEnvironmentError: certificates that cannot be read, or no connection within `plan.connect_timeout`.
     """
     jobs = enumerate((talk for _ in range(plan.repeat) for talk in plan.talks), start=1)
 
@@ -116,19 +116,21 @@ async def _connect(
     """Waits for a connection: TCP, and HTTP/2 on top of it. Says so where that takes long.
 
     Raises:
-        MachineError: none comes; with the reason that gRPC gives.
+        RuntimeEnvironmentError: none comes; with the reason that gRPC gives.
     """
     waiting = asyncio.ensure_future(channel.channel_ready())
     done, _ = await asyncio.wait((waiting,), timeout=min(_PATIENCE_SECONDS, seconds))
     if not done and seconds > _PATIENCE_SECONDS:
-        on_problem(f"waiting up to {seconds:g} s for a connection to {shown(target, 100)}")
+        on_problem(f"waiting up to {seconds:g} s for a connection to {excerpt(target, 100)}")
         done, _ = await asyncio.wait((waiting,), timeout=seconds - _PATIENCE_SECONDS)
     if not done:
         waiting.cancel()
         # Only a call is told why there is no connection; which call does not matter, as it leads nowhere.
         call = LandingServiceStub(channel).Talk(TalkRequest(), timeout=_PROBE_SECONDS)
-        reason = shown(await call.details() or (await call.code()).name, 300)
-        raise MachineError(f"no connection to {shown(target, 100)} within {seconds:g} s: {reason}")
+        reason = excerpt(await call.details() or (await call.code()).name, 300)
+        raise RuntimeEnvironmentError(
+            f"no connection to {excerpt(target, 100)} within {seconds:g} s: {reason}"
+        )
 
 
 def _heed_cancellation() -> None:
@@ -168,13 +170,13 @@ class _Caller:
                 spans.CallSpan(context, talk.pattern.rpc, start_ns, end_ns, end.code, end.details)
             )
         way, unreadable = _report(end.trailing)
-        verdict = judge(way, metadata, unreadable)
+        verdict = evaluate(way, metadata, unreadable)
         sent = context.trace_id if context else None
         return Outcome(number, talk, tuple(answers), end.code, end.details, way, verdict, seconds, sent)
 
     async def _attempt(
         self, number: int, talk: Talk, metadata: Metadata, started: float
-    ) -> tuple[list[TalkResponse], Ending]:
+    ) -> tuple[list[TalkResponse], CallStatus]:
         """Its answers, and how it ended."""
         method = getattr(LandingServiceStub(self.channel), talk.pattern.rpc)
         answers: list[TalkResponse] = []
@@ -184,7 +186,7 @@ class _Caller:
             timeout=self._remaining(started),
             wait_for_ready=self.plan.wait_for_ready or None,
         )
-        watch = EndingWatch(call)
+        watch = StatusWatcher(call)
         try:
             async for answer in _answers(call, talk.pattern):
                 answers.append(answer)
@@ -206,7 +208,7 @@ def _beginning(plan: Plan) -> tuple[TraceContext | None, Metadata]:
     """The span with which a call begins a trace, where it does, and the metadata that it sends."""
     if not plan.trace:
         return None, plan.headers
-    context = fresh()
+    context = new_trace_context()
     headers = _TRACE_HEADERS[plan.trace_headers](context)
     if {key for key, _ in headers} & {key for key, _ in plan.headers}:
         return None, plan.headers  # the user's own trace
@@ -232,11 +234,11 @@ async def _answers(call: Any, pattern: Pattern) -> AsyncIterator[TalkResponse]:
         yield await call
 
 
-def _report(metadata: Metadata) -> tuple[tuple[hops.Hop, ...], str]:
+def _report(metadata: Metadata) -> tuple[tuple[hop_report.Hop, ...], str]:
     """The hop report, or why it cannot be read."""
     try:
-        return hops.report(metadata), ""
-    except hops.HopReportError as error:
+        return hop_report.parse_report(metadata), ""
+    except HopReportError as error:
         return (), str(error)
 
 

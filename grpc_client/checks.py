@@ -4,9 +4,9 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from grpc_client.advice import advise
 from grpc_client.calls import Outcome
 from grpc_client.expectation import Check, Expectation, Mismatch, looked_at
+from grpc_client.hints import advise
 
 # Texts of failures can differ from call to call; so many different ones are kept of each check.
 _MOST_REASONS = 100

@@ -9,19 +9,19 @@ from typing import Any
 import click
 
 from grpc_client.plan import PATTERNS, Pattern, Plan, Talk
-from landing.address import target
-from landing.command import (
+from hello_mesh.base.cli import (
     CONTEXT_SETTINGS,
     DEFAULT_PORT,
     Seconds,
     certificates,
     quiet_grpc,
+    reporting_errors,
     tls_options,
-    user_errors,
 )
-from landing.errors import UsageError
-from landing.headers import check_header
-from landing.text import shown
+from hello_mesh.base.errors import UsageError
+from hello_mesh.base.text import excerpt
+from hello_mesh.net.address import grpc_target
+from hello_mesh.propagation.headers import check_header
 
 DEFAULT_TIMEOUT = 10.0
 
@@ -47,14 +47,14 @@ def _parse_header(text: str) -> tuple[str, str | bytes]:
     key, colon, value = text.partition(":")
     key, value = key.strip().lower(), value.strip(" ")
     if not colon:
-        raise click.BadParameter(f'"{shown(text)}" has no colon: write key:value')
+        raise click.BadParameter(f'"{excerpt(text)}" has no colon: write key:value')
     try:
         decoded = base64.b64decode(value, validate=True) if key.endswith("-bin") else value
         check_header(key, decoded)
     except UsageError as error:
         raise click.BadParameter(str(error)) from error
     except ValueError as error:
-        raise click.BadParameter(f"the value of {shown(key)} is no base64: {error}") from error
+        raise click.BadParameter(f"the value of {excerpt(key)} is no base64: {error}") from error
     return key, decoded
 
 
@@ -66,7 +66,7 @@ def _text(_context: click.Context, _parameter: click.Parameter, value: str | Non
     try:
         (value or "").encode()
     except UnicodeEncodeError as error:  # an argument need not be UTF-8, a string of protobuf must
-        raise click.BadParameter(f'"{shown(str(value))}" is not UTF-8') from error
+        raise click.BadParameter(f'"{excerpt(str(value))}" is not UTF-8') from error
     return value
 
 
@@ -200,7 +200,7 @@ _OPTIONS: tuple[Callable[[Any], Any], ...] = (
 
 def _add_command(name: str, patterns: tuple[Pattern, ...], help_text: str) -> None:
     def callback(**options: Any) -> None:
-        with user_errors():
+        with reporting_errors():
             plan = _plan(patterns, **options)
             quiet_grpc()
             from grpc_client.console import show  # imports grpc, which must come after quiet_grpc
@@ -265,7 +265,7 @@ def _plan(
         "retries",
     )
     return Plan(
-        target=target(server, port),
+        target=grpc_target(server, port),
         talks=talks,
         certificates=certificates(secure, cert_base_path),
         timeout=timeout or None,

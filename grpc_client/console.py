@@ -17,10 +17,10 @@ from grpc_client.calls import Outcome, run
 from grpc_client.checks import Checks
 from grpc_client.expectation import Expectation, Mismatch, mismatches
 from grpc_client.plan import Plan, Talk
-from grpc_client.tally import Tally
-from landing.errors import MachineError
-from landing.pb.landing_pb2 import TalkResponse
-from landing.text import shown
+from grpc_client.stats import Tally
+from hello_mesh.base.errors import RuntimeEnvironmentError
+from hello_mesh.base.text import excerpt
+from hello_mesh.net.pb.landing_pb2 import TalkResponse
 
 _MISMATCH_EXIT = 1
 # 64 + the code of gRPC, as grpcurl does: clear of what shells and click use themselves.
@@ -50,7 +50,7 @@ def show(
         The exit code.
 
     Raises:
-        MachineError: certificates that cannot be read, no connection within the time that the plan gives,
+        RuntimeEnvironmentError: certificates that cannot be read, no connection within the time that the plan gives,
             an output or a record that cannot be written.
         BrokenPipeError: whoever read the output has gone.
     """
@@ -76,7 +76,7 @@ def show(
 def _output_error(error: Exception) -> Exception:
     if isinstance(error, OSError) and not isinstance(error, BrokenPipeError):
         sys.stdout = io.StringIO()  # or Python tries once more at its end, and says so
-        return MachineError(f"cannot write the output: {error.strerror}")
+        return RuntimeEnvironmentError(f"cannot write the output: {error.strerror}")
     return error  # click ends quietly on a broken pipe
 
 
@@ -100,7 +100,7 @@ def _recording(path: Path | None) -> Iterator[Callable[[str], None]]:
     try:
         file = path.open("w", encoding="utf-8")
     except OSError as error:
-        raise MachineError(f"cannot write {path}: {error.strerror}") from error
+        raise RuntimeEnvironmentError(f"cannot write {path}: {error.strerror}") from error
     with file:
         yield lambda line: click.echo(line, file=file)
 
@@ -142,7 +142,7 @@ class _Console(ABC):
 
     def on_problem(self, text: str) -> None:
         """Shows what went wrong beside the calls."""
-        click.echo(shown(text, 300), err=True)
+        click.echo(excerpt(text, 300), err=True)
 
     @abstractmethod
     def _show(self, outcome: Outcome, found: Sequence[Mismatch]) -> None: ...
@@ -229,7 +229,7 @@ class _CountingConsole(_TextConsole):
         if not outcome.ok:
             failures = [render.failure(outcome)]
         trace_id = outcome.verdict.trace_id or outcome.sent_trace_id
-        trace = f" (trace {shown(trace_id)})" if trace_id else ""
+        trace = f" (trace {excerpt(trace_id)})" if trace_id else ""
         for line in failures[: _TOLD_FAILURES - self._told]:
             self._told += 1
             click.echo(f"call {outcome.number}: {line}{trace}", err=True)

@@ -5,12 +5,12 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from grpc_client.calls import Outcome
-from grpc_client.verdict import Kind
-from landing.pb.landing_pb2 import OK
-from landing.text import shown
-from landing.wire import STATUS_ANSWERED
+from hello_mesh.base.text import excerpt
+from hello_mesh.net.pb.landing_pb2 import OK
+from hello_mesh.net.rpc import STATUS_ANSWERED
+from hello_mesh.propagation.verdict import VerdictKind
 
-_CONTINUOUS = (Kind.CONNECTED, Kind.NO_SIDECAR, Kind.NOT_TRACED)
+_CONTINUOUS = (VerdictKind.CONNECTED, VerdictKind.NO_SIDECAR, VerdictKind.NOT_TRACED)
 
 
 class Check(StrEnum):
@@ -25,11 +25,11 @@ class Check(StrEnum):
 
 # Which check a verdict on the trace fails.
 _FAILED_BY = {
-    Kind.BROKEN: Check.TRACE,
-    Kind.NOT_SAMPLED: Check.SAMPLED,
-    Kind.NO_SIDECAR: Check.SIDECARS,
-    Kind.NOT_TRACED: Check.SIDECARS,
-    Kind.NO_REPORT: Check.WAY,
+    VerdictKind.BROKEN: Check.TRACE,
+    VerdictKind.NOT_SAMPLED: Check.SAMPLED,
+    VerdictKind.NO_SIDECAR: Check.SIDECARS,
+    VerdictKind.NOT_TRACED: Check.SIDECARS,
+    VerdictKind.NO_REPORT: Check.WAY,
 }
 
 
@@ -56,7 +56,7 @@ def mismatches(outcome: Outcome, expected: Expectation) -> list[Mismatch]:
     """What is wrong with a call that should have taken exactly the expected hops, in this order, on one
     trace, and, where they are expected, a sidecar before each. None means that all is well."""
     if not outcome.ok:
-        return [Mismatch(Check.ANSWERS, f"ended {outcome.code.name}: {shown(outcome.details, 200)}")]
+        return [Mismatch(Check.ANSWERS, f"ended {outcome.code.name}: {excerpt(outcome.details, 200)}")]
     return [
         *(Mismatch(Check.WAY, text) for text in _wrong_way(outcome, expected.hops)),
         *_wrong_trace(outcome, expected),
@@ -71,7 +71,7 @@ def looked_at(outcome: Outcome, expected: Expectation) -> set[Check]:
         return {Check.ANSWERS}
     found = {Check.ANSWERS, Check.WAY}
     kind = outcome.verdict.kind
-    if kind is not Kind.NO_REPORT:
+    if kind is not VerdictKind.NO_REPORT:
         found.add(Check.TRACE)
     if expected.sidecars and kind in _CONTINUOUS and outcome.verdict.trace_id is not None:
         found.add(Check.SIDECARS)
@@ -91,11 +91,13 @@ def _wrong_way(outcome: Outcome, expected: Sequence[str]) -> Iterator[str]:
 
 def _wrong_trace(outcome: Outcome, expected: Expectation) -> Iterator[Mismatch]:
     verdict = outcome.verdict
-    wanted = (Kind.CONNECTED,) if expected.sidecars else _CONTINUOUS
+    wanted = (VerdictKind.CONNECTED,) if expected.sidecars else _CONTINUOUS
     if verdict.kind in wanted and verdict.trace_id is not None:
         return
-    check = _FAILED_BY[verdict.kind] if verdict.trace_id or verdict.kind is Kind.NO_REPORT else Check.TRACE
-    yield Mismatch(check, shown(verdict.text, 300))
+    check = (
+        _FAILED_BY[verdict.kind] if verdict.trace_id or verdict.kind is VerdictKind.NO_REPORT else Check.TRACE
+    )
+    yield Mismatch(check, excerpt(verdict.text, 300))
 
 
 def _wrong_answers(outcome: Outcome) -> list[str]:
@@ -118,8 +120,8 @@ def _wrong_answers(outcome: Outcome) -> list[str]:
 
 
 def _way(names: Sequence[str]) -> str:
-    return " → ".join(shown(name) for name in names) or "nowhere"
+    return " → ".join(excerpt(name) for name in names) or "nowhere"
 
 
 def _listed(indexes: Sequence[str]) -> str:
-    return shown(",".join(indexes), 60) or "nothing"
+    return excerpt(",".join(indexes), 60) or "nothing"

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from landing.wire import SERVICE
+from hello_mesh.net.rpc import LANDING_SERVICE
 
 Compression = Literal["none", "gzip", "deflate"]
 TraceHeaders = Literal["w3c", "b3", "both"]
@@ -29,12 +29,12 @@ class Pattern:
     @property
     def streams_requests(self) -> bool:
         """Whether the client sends a stream of messages; otherwise one."""
-        return SERVICE.methods_by_name[self.rpc].client_streaming
+        return LANDING_SERVICE.methods_by_name[self.rpc].client_streaming
 
     @property
     def streams_answers(self) -> bool:
         """Whether the server answers with a stream of messages; otherwise with one."""
-        return SERVICE.methods_by_name[self.rpc].server_streaming
+        return LANDING_SERVICE.methods_by_name[self.rpc].server_streaming
 
 
 PATTERNS = (
@@ -83,7 +83,7 @@ class Plan:
     talks: tuple[Talk, ...]
     """The calls to make, one after the other."""
     certificates: Path | None = None
-    """The folder of `landing.tls`; None: plaintext."""
+    """The folder of `hello_mesh.net.tls`; None: plaintext."""
     headers: tuple[tuple[str, str | bytes], ...] = ()
     """Headers to send with each call."""
     timeout: float | None = None

@@ -8,10 +8,10 @@ from grpc_client.calls import Outcome
 from grpc_client.checks import Checks, Row
 from grpc_client.expectation import Check, Mismatch
 from grpc_client.plan import Talk
-from grpc_client.tally import Tally
-from landing.hops import Hop, Role
-from landing.pb.landing_pb2 import OK, ResultType, TalkResponse, TalkResult
-from landing.text import json_line, shown
+from grpc_client.stats import Tally
+from hello_mesh.base.text import excerpt, json_line
+from hello_mesh.net.pb.landing_pb2 import OK, ResultType, TalkResponse, TalkResult
+from hello_mesh.propagation.hop_report import Hop, Role
 
 _WIDTH = 80
 
@@ -33,8 +33,8 @@ def answer_text(answer: TalkResponse) -> str:
 def verdict(outcome: Outcome) -> str:
     """What became of the trace, in a line, and below it the trace id to look up and how long it took."""
     verdict = outcome.verdict
-    trace_id = f"trace id: {shown(verdict.trace_id)} " if verdict.trace_id else ""
-    return f"{shown(verdict.text, 300)}\n{trace_id}({outcome.seconds * 1000:.1f} ms)"
+    trace_id = f"trace id: {excerpt(verdict.trace_id)} " if verdict.trace_id else ""
+    return f"{excerpt(verdict.text, 300)}\n{trace_id}({outcome.seconds * 1000:.1f} ms)"
 
 
 def hop_table(hops: Sequence[Hop]) -> str:
@@ -43,13 +43,13 @@ def hop_table(hops: Sequence[Hop]) -> str:
         return ""
     rows = [("hop", "trace id", "parent span", "sampled")]
     for hop in hops:
-        name = shown(hop.name)
+        name = excerpt(hop.name)
         if hop.w3c:
             sampled = {True: "yes", False: "no", None: "-"}[hop.w3c.sampled]
-            rows.append((name, shown(hop.w3c.trace_id), shown(hop.w3c.span_id), sampled))
+            rows.append((name, excerpt(hop.w3c.trace_id), excerpt(hop.w3c.span_id), sampled))
             name = ""
         if hop.b3:
-            rows.append((name, shown(hop.b3.trace_id), shown(hop.b3.span_id), "(B3)"))
+            rows.append((name, excerpt(hop.b3.trace_id), excerpt(hop.b3.span_id), "(B3)"))
         if not (hop.w3c or hop.b3):
             rows.append((name, "-", "-", "-"))
     widths = [max(len(row[column]) for row in rows) for column in range(4)]
@@ -64,8 +64,8 @@ def failure(outcome: Outcome) -> str:
     where = "before any hop could report"
     if outcome.hops:
         last = outcome.hops[-1]
-        where = f"{'at' if last.role is Role.LAST else 'behind'} {shown(last.name)}"
-    details = shown(outcome.details, 300) or "(no text)"
+        where = f"{'at' if last.role is Role.LAST else 'behind'} {excerpt(last.name)}"
+    details = excerpt(outcome.details, 300) or "(no text)"
     return f"{outcome.talk.pattern.rpc} failed {where}: {outcome.code.name}: {details}"
 
 
@@ -79,7 +79,7 @@ def tally_text(talk: Talk, tally: Tally, seconds: float) -> str:
     if tally.errors:
         lines.append("  statuses  " + _counts(tally.codes))
     heads = ["  traces    ", *[" " * 12] * len(tally.trace_ids)]
-    lines += [head + shown(trace_id) for head, trace_id in zip(heads, tally.trace_ids, strict=False)]
+    lines += [head + excerpt(trace_id) for head, trace_id in zip(heads, tally.trace_ids, strict=False)]
     if tally.trace_ids and tally.calls > len(tally.trace_ids):
         lines.append(f"{' ' * 12}… those of all {tally.calls} calls: --record FILE")
     return "\n".join(lines)
@@ -113,7 +113,7 @@ def outcome_json(outcome: Outcome, mismatches: Sequence[Mismatch]) -> str:
         trace_id=verdict.trace_id,
         sent_trace_id=outcome.sent_trace_id,
         verdict={"kind": verdict.kind, "hop": verdict.hop, "text": verdict.text},
-        hops=[hop.pairs() for hop in outcome.hops],
+        hops=[hop.to_pairs() for hop in outcome.hops],
         mismatches=[mismatch.text for mismatch in mismatches],
     )
 
@@ -157,7 +157,7 @@ def _line(event: str, **values: Any) -> str:
 
 
 def _result_text(result: TalkResult) -> str:
-    kv = {key: shown(value) for key, value in result.kv.items()}
+    kv = {key: excerpt(value) for key, value in result.kv.items()}
     text = f"{kv.get('idx', '')}  {kv.get('data', '')}  {kv.get('meta', '')}  {kv.get('id', '')}"
     return text if result.type == OK else f"{text}  {_type_name(result)}"
 

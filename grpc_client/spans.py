@@ -16,11 +16,11 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
 from opentelemetry.proto.trace.v1 import trace_pb2
 
-from landing.channel import open_channel
-from landing.errors import UsageError
-from landing.text import shown
-from landing.trace_context import TraceContext
-from landing.wire import SERVICE
+from hello_mesh.base.errors import UsageError
+from hello_mesh.base.text import excerpt
+from hello_mesh.net.channel import open_channel
+from hello_mesh.net.rpc import LANDING_SERVICE
+from hello_mesh.propagation.trace_context import TraceContext
 
 SERVICE_NAME = "local-requestor"
 
@@ -67,7 +67,7 @@ def parse_endpoint(url: str) -> Endpoint:
     except ValueError:
         host, port = None, 0
     if not host or parts.scheme not in {"http", "https"}:
-        raise UsageError(f"{shown(url, 80)!r} is no collector: write http://HOST:PORT, or https:// for TLS")
+        raise UsageError(f"{excerpt(url, 80)!r} is no collector: write http://HOST:PORT, or https:// for TLS")
     return Endpoint(f"[{host}]:{port}" if ":" in host else f"{host}:{port}", parts.scheme == "https")
 
 
@@ -116,7 +116,7 @@ class Sender:
     def complaint(self) -> str:
         """What became of the spans that are lost, in a line; "" where none is."""
         lost = self._lost + len(self._waiting)
-        why = f"the collector says {shown(self._problem, 200)}" if self._problem else "too many at once"
+        why = f"the collector says {excerpt(self._problem, 200)}" if self._problem else "too many at once"
         return f"lost spans: {lost}; {why}" if lost else ""
 
 
@@ -156,13 +156,13 @@ def _message(span: CallSpan) -> trace_pb2.Span:
     return trace_pb2.Span(
         trace_id=bytes.fromhex(span.context.trace_id),
         span_id=bytes.fromhex(span.context.span_id),
-        name=f"{SERVICE.full_name}/{span.rpc}",
+        name=f"{LANDING_SERVICE.full_name}/{span.rpc}",
         kind=trace_pb2.Span.SPAN_KIND_CLIENT,
         start_time_unix_nano=span.start_ns,
         end_time_unix_nano=span.end_ns,
         attributes=[
             _pair("rpc.system", "grpc"),
-            _pair("rpc.service", SERVICE.full_name),
+            _pair("rpc.service", LANDING_SERVICE.full_name),
             _pair("rpc.method", span.rpc),
             _pair("rpc.grpc.status_code", number),
         ],

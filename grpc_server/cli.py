@@ -8,18 +8,18 @@ from pathlib import Path
 import click
 
 from grpc_server.config import ServerConfig
-from landing import log
-from landing.address import target
-from landing.command import (
+from hello_mesh.base import log
+from hello_mesh.base.cli import (
     CONTEXT_SETTINGS,
     DEFAULT_PORT,
     Seconds,
     certificates,
     quiet_grpc,
+    reporting_errors,
     tls_options,
-    user_errors,
 )
-from landing.headers import ExtraNames
+from hello_mesh.net.address import grpc_target
+from hello_mesh.propagation.headers import ExtraHeaders
 
 
 @click.command(context_settings=CONTEXT_SETTINGS)
@@ -92,12 +92,6 @@ from landing.headers import ExtraNames
     help="Greetings that one call of TalkOneAnswerMore or TalkMoreAnswerOne may ask for.",
 )
 @click.option(
-    "--channelz/--no-channelz",
-    envvar="GRPC_HELLO_CHANNELZ",
-    show_envvar=True,
-    help="Serve gRPC's channelz: channels, sockets and their counters.",
-)
-@click.option(
     "--log-format",
     envvar="GRPC_HELLO_LOG_FORMAT",
     show_envvar=True,
@@ -134,7 +128,6 @@ def main(
     forward: bool,
     grace: float,
     max_results: int,
-    channelz: bool,
     log_format: log.Format,
     log_level: str,
     call_log: bool,
@@ -143,19 +136,18 @@ def main(
 
     The first SIGTERM or SIGINT lets running calls finish; the second ends at once.
     """
-    with user_errors():
+    with reporting_errors():
         config = ServerConfig(
             name=name,
             host=host,
             port=port,
-            backend=target(backend, backend_port) if backend else None,
+            backend=grpc_target(backend, backend_port) if backend else None,
             certificates=certificates(secure, cert_base_path),
             forward=forward,
-            extra_names=ExtraNames.parse(forward_headers),
+            extra_headers=ExtraHeaders.parse(forward_headers),
             grace=grace,
             max_results=max_results,
             call_log=call_log,
-            channelz=channelz,
         )
         log.configure(config.name, log_format, log_level.upper())
         quiet_grpc()

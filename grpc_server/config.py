@@ -4,10 +4,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import quote
 
-from landing.errors import UsageError
-from landing.headers import ExtraNames
-from landing.hops import Role
-from landing.text import shown
+from hello_mesh.base.errors import UsageError
+from hello_mesh.base.text import excerpt
+from hello_mesh.propagation.headers import ExtraHeaders
+from hello_mesh.propagation.hop_report import Role
 
 # The longest name of a host. Eight hops that report it must fit into the metadata of one call.
 _LONGEST_NAME = 253
@@ -30,13 +30,13 @@ class ServerConfig:
     """The gRPC target of the next hop. None: this is the last hop."""
 
     certificates: Path | None = None
-    """The folder of `landing.tls`, for the server and towards the next hop. None: plaintext on both."""
+    """The folder of `hello_mesh.net.tls`, for the server and towards the next hop. None: plaintext on both."""
 
     forward: bool = True
     """Whether a relay forwards headers. False shows what breaks when an application does not."""
 
-    extra_names: ExtraNames = field(default_factory=ExtraNames)
-    """Headers to forward besides the families of `landing.headers`."""
+    extra_headers: ExtraHeaders = field(default_factory=ExtraHeaders)
+    """Headers to forward besides the families of `hello_mesh.propagation.headers`."""
 
     grace: float = 10.0
     """Seconds that running calls get to finish when the server stops."""
@@ -47,14 +47,11 @@ class ServerConfig:
     call_log: bool = True
     """Whether every call leaves a line in the log."""
 
-    channelz: bool = False
-    """Whether gRPC's channelz service tells about channels and sockets."""
-
     def __post_init__(self) -> None:
         """Raises UsageError for a name that would not fit into reports and logs."""
         if not (self.name.strip() and self.name.isprintable() and len(quote(self.name)) <= _LONGEST_NAME):
             raise UsageError(
-                f"{shown(self.name)!r} is no name for a hop:"
+                f"{excerpt(self.name)!r} is no name for a hop:"
                 f" use 1 to {_LONGEST_NAME} printable ASCII characters"
             )
 

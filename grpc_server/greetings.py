@@ -2,21 +2,10 @@
 
 from collections.abc import Sequence
 
-from landing.text import shown
+from hello_mesh.base.errors import TooManyGreetingsError, UnknownIndexError
+from hello_mesh.base.text import excerpt
 
 HELLOS = ("Hello", "Bonjour", "Hola", "こんにちは", "Ciao", "안녕하세요")
-
-
-class GreetingError(Exception):
-    """A request that cannot be answered; the text says why, for the caller."""
-
-
-class UnknownIndexError(GreetingError):
-    """What was asked for is no language index."""
-
-
-class TooManyAskedError(GreetingError):
-    """More was asked for in one call than one call may answer."""
 
 
 def greeting(index: str) -> str:
@@ -32,7 +21,7 @@ def greeting(index: str) -> str:
         if len(digits) == 1 and int(digits) < len(HELLOS):
             return HELLOS[int(digits)]
     raise UnknownIndexError(
-        f'"{shown(index)}" is no language index: use a number from 0 to {len(HELLOS) - 1}'
+        f'"{excerpt(index)}" is no language index: use a number from 0 to {len(HELLOS) - 1}'
     )
 
 
@@ -41,7 +30,7 @@ def listed(data: str, at_most: int) -> Sequence[str]:
 
     Raises:
         UnknownIndexError: one of them is none.
-        TooManyAskedError: there are more than `at_most`.
+        TooManyGreetingsError: there are more than `at_most`.
     """
     check_count(data.count(",") + 1, at_most)
     indexes = data.split(",")
@@ -54,9 +43,9 @@ def check_count(asked: int, at_most: int) -> None:
     """Refuses a call that asks for more than `at_most` greetings.
 
     Raises:
-        TooManyAskedError: it does.
+        TooManyGreetingsError: it does.
     """
     if asked > at_most:
-        raise TooManyAskedError(
+        raise TooManyGreetingsError(
             f"one call may ask for {at_most} greetings, this one asks for {asked} or more"
         )

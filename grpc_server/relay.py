@@ -5,10 +5,10 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 
 import grpc
 
-from landing.ending import Ending, EndingWatch
-from landing.headers import returned
-from landing.trace_context import Metadata
-from landing.wire import SERVICE, path
+from hello_mesh.net.call_status import CallStatus, StatusWatcher
+from hello_mesh.net.rpc import LANDING_SERVICE, method_path
+from hello_mesh.propagation.headers import propagated_trailers
+from hello_mesh.propagation.trace_context import Metadata
 
 Context = grpc.aio.ServicerContext[bytes, bytes]
 Call = grpc.aio.StreamStreamCall[bytes, bytes]
@@ -23,10 +23,10 @@ def relay_handlers(channel: grpc.aio.Channel, forward: Forward) -> grpc.GenericR
     and since a relay never looks inside a message, it passes bytes and loses no field that it does not know.
     """
     return grpc.method_handlers_generic_handler(
-        SERVICE.full_name,
+        LANDING_SERVICE.full_name,
         {
             method.name: grpc.stream_stream_rpc_method_handler(_relay(channel, method.name, forward))
-            for method in SERVICE.methods
+            for method in LANDING_SERVICE.methods
         },
     )
 
@@ -34,12 +34,12 @@ def relay_handlers(channel: grpc.aio.Channel, forward: Forward) -> grpc.GenericR
 def _relay(
     channel: grpc.aio.Channel, method: str, forward: Forward
 ) -> Callable[[AsyncIterator[bytes], Context], Awaitable[None]]:
-    ask: grpc.aio.StreamStreamMultiCallable[bytes, bytes] = channel.stream_stream(path(method))
+    ask: grpc.aio.StreamStreamMultiCallable[bytes, bytes] = channel.stream_stream(method_path(method))
 
     async def relay(requests: AsyncIterator[bytes], context: Context) -> None:
         metadata = forward(tuple(context.invocation_metadata() or ()))
         call = ask(metadata=metadata, timeout=_left(context.time_remaining()))
-        watch = EndingWatch(call)
+        watch = StatusWatcher(call)
         try:
             async with asyncio.TaskGroup() as tasks:
                 asking = tasks.create_task(_pass_requests(requests, call))
@@ -78,7 +78,7 @@ async def _pass_requests(requests: AsyncIterator[bytes], call: Call) -> None:
 
 async def _pass_answers(call: Call, context: Context) -> None:
     try:
-        if initial := returned(await call.initial_metadata()):
+        if initial := propagated_trailers(await call.initial_metadata()):
             await context.send_initial_metadata(initial)
         async for message in call:
             await context.write(message)
@@ -88,9 +88,9 @@ async def _pass_answers(call: Call, context: Context) -> None:
         raise asyncio.CancelledError from error  # the caller takes no more answers
 
 
-async def _end_alike(end: Ending, context: Context) -> None:
+async def _end_alike(end: CallStatus, context: Context) -> None:
     """Ends the caller's call as the next hop ended its own: the same status, text and trailing metadata."""
     # This hop's own trailing metadata is there already and stays first: hops report in order of the way.
-    context.set_trailing_metadata((*context.trailing_metadata(), *returned(end.trailing)))
+    context.set_trailing_metadata((*context.trailing_metadata(), *propagated_trailers(end.trailing)))
     if end.code is not grpc.StatusCode.OK:
         await context.abort(end.code, end.details)

@@ -8,23 +8,22 @@ from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 
 import grpc
-from grpc_channelz.v1 import channelz
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
+from grpc_server.call import CallFrame
 from grpc_server.config import ServerConfig
-from grpc_server.frame import CallFrame
 from grpc_server.relay import relay_handlers
 from grpc_server.service import LandingService
-from landing.address import listening
-from landing.channel import open_channel
-from landing.errors import MachineError
-from landing.headers import forwarded
-from landing.pb import landing_pb2_grpc
-from landing.text import shown
-from landing.tls import server_credentials
-from landing.trace_context import Metadata
-from landing.wire import MAX_MESSAGE_BYTES, SERVICE
+from hello_mesh.base.errors import RuntimeEnvironmentError
+from hello_mesh.base.listening import join_host_port
+from hello_mesh.base.text import excerpt
+from hello_mesh.net.channel import open_channel
+from hello_mesh.net.pb import landing_pb2_grpc
+from hello_mesh.net.rpc import LANDING_SERVICE, MAX_MESSAGE_BYTES
+from hello_mesh.net.tls import server_credentials
+from hello_mesh.propagation.headers import propagated_headers
+from hello_mesh.propagation.trace_context import Metadata
 
 _logger = logging.getLogger(__name__)
 
@@ -66,22 +65,21 @@ class RunningServer:
 
 
 @asynccontextmanager
-async def running(config: ServerConfig) -> AsyncIterator[RunningServer]:
+async def running_server(config: ServerConfig) -> AsyncIterator[RunningServer]:
     """A server for as long as the context lasts; its end cuts off what still runs.
 
     Raises:
-        MachineError: the port cannot be had, or certificates cannot be used.
+        RuntimeEnvironmentError: the port cannot be had, or certificates cannot be used.
     """
     async with AsyncExitStack() as stack:
         frame = CallFrame(config.name, config.role, call_log=config.call_log)
-        options = _OPTIONS | {"grpc.enable_channelz": int(config.channelz)}
-        server = grpc.aio.server(interceptors=(frame,), options=tuple(options.items()))
+        server = grpc.aio.server(interceptors=(frame,), options=tuple(_OPTIONS.items()))
         if config.backend is None:
             landing_pb2_grpc.add_LandingServiceServicer_to_server(LandingService(config.max_results), server)
         else:
             channel = await stack.enter_async_context(open_channel(config.backend, config.certificates))
             server.add_generic_rpc_handlers((relay_handlers(channel, _forwarding(config)),))
-        health_servicer = await _add_helpers(server, config)
+        health_servicer = await _add_helpers(server)
         port = _bind(server, config)
         await server.start()
         stack.push_async_callback(server.stop, 0)
@@ -99,13 +97,13 @@ async def serve(config: ServerConfig, on_listening: Callable[[int], None]) -> bo
         Whether it drained; False where a second signal cut it short.
 
     Raises:
-        MachineError: as `running`.
+        RuntimeEnvironmentError: as `running`.
     """
     signals: asyncio.Queue[signal.Signals] = asyncio.Queue()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, signals.put_nowait, number)
-    async with running(config) as server:
+    async with running_server(config) as server:
         on_listening(server.port)
         first = await signals.get()
         _logger.info("%s: draining for up to %g s", first.name, config.grace)
@@ -131,34 +129,31 @@ async def _handlers_gone() -> None:
 
 
 def _forwarding(config: ServerConfig) -> Callable[[Metadata], tuple[tuple[str, str | bytes], ...]]:
-    if config.extra_names.denied:
-        _logger.warning("never forwarded, although configured: %s", ", ".join(config.extra_names.denied))
+    if config.extra_headers.denied:
+        _logger.warning("never forwarded, although configured: %s", ", ".join(config.extra_headers.denied))
     if not config.forward:
         _logger.warning("forwards no headers: every trace breaks at this hop")
         return lambda _: ()
-    return lambda metadata: forwarded(metadata, config.extra_names)
+    return lambda metadata: propagated_headers(metadata, config.extra_headers)
 
 
-async def _add_helpers(server: grpc.aio.Server, config: ServerConfig) -> health.aio.HealthServicer:
+async def _add_helpers(server: grpc.aio.Server) -> health.aio.HealthServicer:
     health_servicer = health.aio.HealthServicer()
     health_pb2_grpc.add_HealthServicer_to_server(health_servicer, server)
-    await health_servicer.set(SERVICE.full_name, health_pb2.HealthCheckResponse.SERVING)
-    names = [SERVICE.full_name, health.SERVICE_NAME, reflection.SERVICE_NAME]
-    if config.channelz:
-        channelz.add_channelz_servicer(server)
-        names.append("grpc.channelz.v1.Channelz")
+    await health_servicer.set(LANDING_SERVICE.full_name, health_pb2.HealthCheckResponse.SERVING)
+    names = [LANDING_SERVICE.full_name, health.SERVICE_NAME, reflection.SERVICE_NAME]
     reflection.enable_server_reflection(names, server)
     return health_servicer
 
 
 def _bind(server: grpc.aio.Server, config: ServerConfig) -> int:
-    address = listening(config.host, config.port)
+    address = join_host_port(config.host, config.port)
     try:
         if config.certificates is None:
             return server.add_insecure_port(address)
         return server.add_secure_port(address, server_credentials(config.certificates))
     except RuntimeError as error:
-        raise MachineError(
-            f"cannot listen on {shown(address, 100)}: the port is taken, or the address is not one of this"
+        raise RuntimeEnvironmentError(
+            f"cannot listen on {excerpt(address, 100)}: the port is taken, or the address is not one of this"
             " machine; choose another with --port or --host"
         ) from error

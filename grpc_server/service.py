@@ -6,16 +6,17 @@ from collections.abc import AsyncIterator
 
 import grpc
 
-from grpc_server.greetings import TooManyAskedError, check_count, greeting, listed
-from landing.pb import landing_pb2_grpc
-from landing.pb.landing_pb2 import OK, TalkRequest, TalkResponse, TalkResult
-from landing.wire import MAX_MESSAGE_BYTES, STATUS_ANSWERED
+from grpc_server.greetings import check_count, greeting, listed
+from hello_mesh.base.errors import TooManyGreetingsError
+from hello_mesh.net.pb import landing_pb2_grpc
+from hello_mesh.net.pb.landing_pb2 import OK, TalkRequest, TalkResponse, TalkResult
+from hello_mesh.net.rpc import MAX_MESSAGE_BYTES, STATUS_ANSWERED
 
 Context = grpc.aio.ServicerContext[TalkRequest, TalkResponse]
 
 
 class LandingService(landing_pb2_grpc.LandingServiceServicer):
-    """The four patterns. Greeting errors come out as they are; `grpc_server.frame` makes statuses of them."""
+    """The four patterns. Greeting errors come out as they are; `grpc_server.call` makes statuses of them."""
 
     def __init__(self, max_results: int) -> None:
         """`max_results`: how many greetings one call may ask for."""
@@ -39,7 +40,7 @@ class LandingService(landing_pb2_grpc.LandingServiceServicer):
             # Counting is not enough: an index as asked can be padded with a megabyte of zeros.
             size += results[-1].ByteSize()
             if size > MAX_MESSAGE_BYTES:
-                raise TooManyAskedError(
+                raise TooManyGreetingsError(
                     f"the answer would not fit into one message of {MAX_MESSAGE_BYTES} bytes"
                 )
         return _response(*results)

@@ -20,10 +20,10 @@ from h2.events import ResponseReceived, TrailersReceived
 from grpc_client.calls import Outcome, run
 from grpc_client.plan import PATTERNS, Pattern, Plan, Talk
 from grpc_server.config import ServerConfig
-from grpc_server.server import RunningServer, running
-from landing.channel import open_channel
-from landing.pb.landing_pb2 import TalkRequest, TalkResponse
-from landing.pb.landing_pb2_grpc import (
+from grpc_server.server import RunningServer, running_server
+from hello_mesh.net.channel import open_channel
+from hello_mesh.net.pb.landing_pb2 import TalkRequest, TalkResponse
+from hello_mesh.net.pb.landing_pb2_grpc import (
     LandingServiceServicer,
     LandingServiceStub,
     add_LandingServiceServicer_to_server,
@@ -76,7 +76,7 @@ async def start_chain() -> AsyncIterator[StartChain]:
             for name in reversed(names):
                 config = ServerConfig(name=name, host="127.0.0.1", port=0, backend=backend, call_log=False)
                 config = replace(config, **(at or {}).get(name, {}))  # type: ignore[arg-type]
-                servers.append(await stack.enter_async_context(running(config)))
+                servers.append(await stack.enter_async_context(running_server(config)))
                 backend = f"127.0.0.1:{servers[-1].port}"
             channel = await stack.enter_async_context(open_channel(backend or ""))
             return Chain(names, tuple(reversed(servers)), channel)

@@ -21,14 +21,14 @@ from apiserver.kinds import Object
 from planes import Planes
 from script_runs import NAMESPACE, ROOT, PlanesOf, fails, left_running, run, said, start, succeeds
 
-from local_mesh import envoy
-from local_mesh.envoy import Addresses, Config
-from local_mesh.mesh import RunningMesh, installed_envoy, running
-from local_mesh.process import programs
-from local_mesh.topology import GATEWAY_SERVICE, Topology, hop_names, parse_fault, services
-from tracing.expect import chain
-from tracing.store import reading
-from tracing.verify import verify
+from hello_mesh.local import envoy
+from hello_mesh.local.envoy import Addresses, Config
+from hello_mesh.local.mesh import RunningMesh, installed_envoy, running_mesh
+from hello_mesh.local.processes import programs
+from hello_mesh.local.topology import GATEWAY_SERVICE, Topology, hop_names, parse_fault, services
+from hello_mesh.tracing.sources.sqlite import reading
+from hello_mesh.tracing.verdict.expect import expected_chain
+from hello_mesh.tracing.verdict.verify import verify
 
 apply = partial(run, "apply.sh")
 prove = partial(run, "test.sh")
@@ -64,7 +64,7 @@ class Meshes:
         if self._mesh is None or topology != self._topology:
             self.end()
             folder = self.make_folder()
-            mesh = running(topology, folder, folder / "traces.db", installed_envoy())
+            mesh = running_mesh(topology, folder, folder / "traces.db", installed_envoy())
             self._mesh, self._topology = self._stack.enter_context(mesh), topology
         return self._mesh
 
@@ -106,7 +106,7 @@ def test_a_chain_that_is_well_passes_and_shows_its_traces(deployed: Planes, mesh
     told = re.findall(r"^trace id: ([0-9a-f]{32})", done.stdout, re.MULTILINE)
     assert len(set(told)) == 4
     # Without --spans-to the client has no span of its own, so that the gateway's is the root.
-    wanted = chain(services(hop_names(3)), gateway=GATEWAY_SERVICE)
+    wanted = expected_chain(services(hop_names(3)), gateway=GATEWAY_SERVICE)
     with reading(mesh.mesh.store) as store:
         assert [one.comparison.mismatches for one in verify(store, told, wanted, 10.0)] == [()] * 4
     passed = f"PASSED through the gateway {ADDRESS}:9999: every call was one trace over all hops"

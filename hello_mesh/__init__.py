@@ -1,0 +1,1 @@
+"""What the demo is made of besides its server and its client."""

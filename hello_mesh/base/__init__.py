@@ -1,0 +1,1 @@
+"""Small things that every other room uses: errors, text, logging, shared options."""

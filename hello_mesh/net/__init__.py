@@ -1,0 +1,1 @@
+"""How calls travel: addresses, channels, TLS, statuses, the generated service."""

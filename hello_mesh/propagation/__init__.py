@@ -1,0 +1,1 @@
+"""What the demo is about: which headers a hop propagates, what it reports, and the verdict on that."""

@@ -1,0 +1,1 @@
+"""Bytes to spans and spans to bytes, one module per protocol."""

@@ -1,0 +1,1 @@
+"""Is it one trace, and which service broke it?"""

@@ -1,1 +1,0 @@
-"""What the server, the client and the local mesh share: the wire, the headers, the hop report."""

@@ -1,3 +1,0 @@
-from local_mesh.cli import main
-
-main()

@@ -1,0 +1,160 @@
+"""What each of the other components adds."""
+
+import re
+
+import yaml
+from manifests import (
+    Combination,
+    Document,
+    Manifests,
+    Render,
+    container_of,
+    name_of,
+    pod_of,
+    port_number,
+    selects,
+)
+
+from hello_mesh.local.topology import GATEWAY_NAMESPACE, hop_names
+
+Every = dict[Combination, Manifests]
+
+
+def test_psa_restricted_makes_of_the_warning_a_refusal(base: Manifests, render: Render) -> None:
+    def levels(manifests: Manifests) -> dict[str, str]:
+        labels = manifests.of("Namespace")[0]["metadata"]["labels"]
+        prefix = "pod-security.kubernetes.io/"
+        return {key.removeprefix(prefix): labels[key] for key in labels if key.startswith(prefix)}
+
+    told = {"warn": "restricted", "warn-version": "latest", "audit": "restricted", "audit-version": "latest"}
+    assert levels(base) == told
+    assert levels(render("psa-restricted")) == told | {"enforce": "restricted", "enforce-version": "latest"}
+
+
+def test_by_the_network_policies_each_hop_is_called_by_the_one_before_alone(every: Every) -> None:
+    for chosen, manifests in every.items():
+        if "network-policy" not in chosen:
+            continue
+        calls = _allowed(manifests, "grpc-landing")
+        clients = {"grpc-server-deploy1": {"grpc-client", GATEWAY_NAMESPACE}}
+        chain = {
+            "grpc-server-deploy2": {"grpc-server-deploy1"},
+            "grpc-server-deploy3": {"grpc-server-deploy2"},
+        }
+        assert calls == clients | chain, chosen
+
+
+def test_the_network_policies_name_ports_that_are_there(render: Render) -> None:
+    manifests = render("network-policy", "otel-collector")
+    for policy in manifests.of("NetworkPolicy"):
+        selector = policy["spec"]["podSelector"].get("matchLabels", {})
+        for rule in policy["spec"].get("ingress", []):
+            for deployment in manifests.of("Deployment"):
+                if selector and selects(selector, deployment):
+                    assert [port_number(deployment, port["port"]) for port in rule["ports"]]
+
+
+def test_all_that_no_policy_allows_is_denied_and_nothing_that_leaves(render: Render) -> None:
+    manifests = render("network-policy")
+    assert manifests.one("NetworkPolicy", "default-deny")["spec"] == {
+        "podSelector": {},
+        "policyTypes": ["Ingress"],
+    }
+    assert all(policy["spec"]["policyTypes"] == ["Ingress"] for policy in manifests.of("NetworkPolicy"))
+
+
+def test_ha_doubles_every_hop_and_keeps_one_while_nodes_are_drained(every: Every) -> None:
+    for chosen, manifests in every.items():
+        wanted = 2 if "ha" in chosen else None
+        assert {hop["spec"].get("replicas") for hop in manifests.hops()} == {wanted}, chosen
+        budgets = manifests.of("PodDisruptionBudget")
+        assert [name_of(budget) for budget in budgets] == (list(hop_names(3)) if wanted else []), chosen
+        for budget in budgets:
+            assert budget["spec"]["maxUnavailable"] == 1
+            # The pods of the Service of the same name, all versions together.
+            service = manifests.one("Service", name_of(budget))
+            assert budget["spec"]["selector"] == {"matchLabels": service["spec"]["selector"]}, chosen
+
+
+def test_ha_spreads_each_version_of_a_hop_by_itself_where_it_can(render: Render) -> None:
+    for hop in render("canary", "ha").hops():
+        labels = hop["spec"]["template"]["metadata"]["labels"]
+        constraints = pod_of(hop)["topologySpreadConstraints"]
+        assert [each["topologyKey"] for each in constraints] == [
+            "kubernetes.io/hostname",
+            "topology.kubernetes.io/zone",
+        ]
+        for each in constraints:
+            assert each["whenUnsatisfiable"] == "ScheduleAnyway"  # one node must do
+            assert each["labelSelector"]["matchLabels"].items() <= labels.items()
+            assert {key: labels[key] for key in each["matchLabelKeys"]} == hop["spec"]["selector"][
+                "matchLabels"
+            ]
+
+
+def test_the_collector_passes_spans_on_to_where_the_secret_says(render: Render) -> None:
+    manifests = render("otel-collector")
+    deployment, config = _collector(manifests)
+    (pipeline,) = config["service"]["pipelines"].values()
+    assert pipeline == {
+        "receivers": ["otlp"],
+        "processors": ["memory_limiter", "batch"],
+        "exporters": ["otlp"],
+    }
+    secret = {
+        entry["name"]: (entry["valueFrom"]["secretKeyRef"]["name"], entry["valueFrom"]["secretKeyRef"]["key"])
+        for entry in container_of(deployment)["env"]
+    }
+    assert secret == {
+        "OTLP_ENDPOINT": ("otel-collector", "endpoint"),
+        "OTLP_TOKEN": ("otel-collector", "token"),
+    }
+    exporter = config["exporters"]["otlp"]
+    used = re.findall(r"\$\{env:(\w+)\}", f"{exporter['endpoint']} {exporter['headers']['Authentication']}")
+    assert used == ["OTLP_ENDPOINT", "OTLP_TOKEN"]
+
+
+def test_the_collector_listens_where_its_service_and_its_probes_look(render: Render) -> None:
+    manifests = render("otel-collector")
+    deployment, config = _collector(manifests)
+    service = manifests.one("Service", "otel-collector")
+    (port,) = service["spec"]["ports"]
+    assert selects(service["spec"]["selector"], deployment)
+    assert port["port"] == port_number(deployment, port["targetPort"]) == 4317
+    assert config["receivers"]["otlp"]["protocols"] == {"grpc": {"endpoint": "0.0.0.0:4317"}}
+    health = container_of(deployment)["readinessProbe"]["httpGet"]["port"]
+    assert config["extensions"]["health_check"]["endpoint"] == f"0.0.0.0:{port_number(deployment, health)}"
+    assert config["service"]["extensions"] == ["health_check"]
+
+
+def test_the_collector_has_no_sidecar(render: Render) -> None:
+    deployment, _ = _collector(render("otel-collector"))
+    assert deployment["spec"]["template"]["metadata"]["labels"]["sidecar.istio.io/inject"] == "false"
+
+
+def _collector(manifests: Manifests) -> tuple[Document, Document]:
+    """Its Deployment, and the configuration that it reads."""
+    deployment = manifests.one("Deployment", "otel-collector")
+    (volume,), (mount,) = pod_of(deployment)["volumes"], container_of(deployment)["volumeMounts"]
+    assert mount["name"] == volume["name"]
+    files = manifests.one("ConfigMap", volume["configMap"]["name"])["data"]
+    ((name, text),) = files.items()
+    assert container_of(deployment)["args"] == [f"--config={mount['mountPath']}/{name}"]
+    config: Document = yaml.safe_load(text)
+    return deployment, config
+
+
+def _allowed(manifests: Manifests, port: str) -> dict[str, set[str]]:
+    """Who may call whom on a port: the `app` of each, or the namespace that the caller is in."""
+    allowed: dict[str, set[str]] = {}
+    for policy in manifests.of("NetworkPolicy"):
+        for rule in policy["spec"].get("ingress", []):
+            if {"port": port} in rule["ports"]:
+                app = policy["spec"]["podSelector"]["matchLabels"]["app"]
+                allowed.setdefault(app, set()).update(*(_caller(source) for source in rule["from"]))
+    return allowed
+
+
+def _caller(source: Document) -> set[str]:
+    (selector,) = source.values()
+    return set(selector["matchLabels"].values())

@@ -1,0 +1,243 @@
+"""Images that docker/build.sh really builds, and containers of them: in a storage of the tests' own, without
+a registry, on a base that debootstrap makes from the packages of this machine's system."""
+
+import os
+import platform
+import shutil
+import ssl
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent.parent
+
+BASE_IMAGE = "localhost/test-base:1"
+MESH_IMAGE = "localhost/test-mesh:1"
+"""What stands for the images of Envoy and of Jaeger."""
+
+_CA = "/etc/ssl/certs/ca-certificates.crt"
+
+_STORAGE = """\
+[storage]
+driver = "overlay"
+graphroot = "{folder}/graph"
+runroot = "{folder}/run"
+"""
+
+# Nothing is shared with the podman of whoever runs the tests, and nothing needs systemd. The limits are such
+# as any machine allows.
+_CONTAINERS = """\
+[containers]
+default_ulimits = ["nofile=1024:1024", "nproc=1024:1024"]
+log_driver = "k8s-file"
+
+[engine]
+cgroup_manager = "cgroupfs"
+events_logger = "file"
+lock_type = "file"
+runtime = "runc"
+tmp_dir = "{folder}/tmp"
+
+[network]
+network_backend = "netavark"
+network_config_dir = "{folder}/networks"
+"""
+
+Done = subprocess.CompletedProcess[str]
+
+
+@dataclass(frozen=True)
+class Workshop:
+    """The tools, with a storage and networks that are gone after the tests."""
+
+    folder: Path
+
+    @property
+    def network(self) -> str:
+        """A name that no other network of this machine has; those of one name share what resolves names."""
+        return f"hello-test-{os.getpid()}"
+
+    @property
+    def settings(self) -> dict[str, str]:
+        """The variables by which the tools find what is theirs."""
+        return {
+            "CONTAINERS_STORAGE_CONF": str(self.folder / "storage.conf"),
+            "CONTAINERS_CONF": str(self.folder / "containers.conf"),
+        }
+
+    def root(self, *command: str | Path, timeout: float = 300, **variables: str) -> Done:
+        """Runs a command as root, to its end, in a folder that is not the project's."""
+        given = [f"{key}={value}" for key, value in (self.settings | variables).items()]
+        # Debian keeps what is for root alone off the PATH of others.
+        given.append(f"PATH={os.environ['PATH']}:/usr/sbin:/sbin")
+        return subprocess.run(
+            [*_SUDO, "env", *given, *command],
+            cwd=self.folder,
+            check=False,
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+        )
+
+    def podman(self, *arguments: str, timeout: float = 60) -> str:
+        """Runs podman, and returns what it printed; it must succeed."""
+        done = self.root("podman", *arguments, timeout=timeout)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout.strip()
+
+    def build(self, *arguments: str, base: str = BASE_IMAGE) -> Done:
+        """Runs docker/build.sh, with buildah, on our base."""
+        command: list[str | Path] = [
+            "sh",
+            ROOT / "docker/build.sh",
+            "--tool",
+            "buildah",
+            "--base-image",
+            base,
+            *arguments,
+        ]
+        return self.root(*command, *_package_index(), "--", "--network", "host")
+
+    def leave(self) -> None:
+        """Ends and removes all that was made."""
+        self.podman("rm", "--all", "--force", "--time", "0")
+        self.podman("network", "prune", "--force")
+        done = self.root("rm", "-rf", *self.folder.iterdir())
+        assert done.returncode == 0, done.stderr
+
+
+_SUDO = [] if os.geteuid() == 0 else ["sudo", "-n"]
+
+
+def _package_index() -> list[str]:
+    """Where pip finds packages on this machine; the builds get the machine's authorities with the base."""
+    variables = ("PIP_INDEX_URL", "PIP_EXTRA_INDEX_URL", "PIP_TRUSTED_HOST")
+    given = {name: os.environ[name] for name in variables if name in os.environ} | {"PIP_CERT": _CA}
+    return [word for name, value in given.items() for word in ("--build-arg", f"{name}={value}")]
+
+
+def _hindrance() -> str | None:
+    """Why no containers can be had here."""
+    done = subprocess.run(
+        [ROOT / "scripts/containers", "--check"], check=False, capture_output=True, text=True
+    )
+    if done.returncode != 0:
+        return done.stderr.strip()
+    if _SUDO and subprocess.run([*_SUDO, "true"], check=False, capture_output=True).returncode != 0:
+        return "images and networks need root here, or sudo without a password"
+    return None
+
+
+@pytest.fixture(scope="session")
+def workshop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workshop]:
+    """A place to build and run; without the tools it is skipped, in CI it fails."""
+    if sys.platform != "linux":
+        pytest.skip("containers of Linux need Linux")
+    if (hindrance := _hindrance()) is not None:
+        (pytest.fail if os.environ.get("CI") else pytest.skip)(hindrance)
+    made = Workshop(tmp_path_factory.mktemp("containers"))
+    for name, text in (("storage.conf", _STORAGE), ("containers.conf", _CONTAINERS)):
+        (made.folder / name).write_text(text.format(folder=made.folder), encoding="utf-8")
+    yield made
+    made.leave()
+
+
+def _mirror() -> tuple[str, str, str]:
+    """Where this machine has its packages from: the release, its components, the address."""
+    release = platform.freedesktop_os_release()["VERSION_CODENAME"]
+    command = ["apt-get", "indextargets", "Created-By: Packages"]
+    command += ["--format", "$(RELEASE) $(REPO_URI) $(COMPONENT)"]
+    listed = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    sources = [line.split() for line in listed.splitlines()]
+    address = next(uri for name, uri, _ in sources if name == release)
+    components = {component for name, uri, component in sources if (name, uri) == (release, address)}
+    return release, ",".join(sorted(components)), address
+
+
+@pytest.fixture(scope="session")
+def base_image(workshop: Workshop) -> str:
+    """A system with Python, and nothing more."""
+    release, components, address = _mirror()
+    system = workshop.folder / "system"
+    command = ["debootstrap", "--variant=minbase", "--include=python3,python3-venv"]
+    done = workshop.root(*command, f"--components={components}", release, system, address)
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr
+    _give_authorities(workshop, system)
+    script = f"tar --create --directory {system} . | podman import - {BASE_IMAGE} && rm -r {system}"
+    done = workshop.root("sh", "-c", script)
+    assert done.returncode == 0, done.stderr
+    return BASE_IMAGE
+
+
+def _give_authorities(workshop: Workshop, system: Path) -> None:
+    """Whom this machine trusts, pip must trust in a build too: package indexes may be behind an authority."""
+    found = os.environ.get("PIP_CERT") or ssl.get_default_verify_paths().cafile
+    assert found is not None, "this machine trusts no authority"
+    workshop.root("mkdir", "-p", f"{system}{Path(_CA).parent}")
+    done = workshop.root("cp", "--dereference", found, f"{system}{_CA}")
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.fixture(scope="session")
+def built(workshop: Workshop, base_image: str) -> list[str]:
+    """The names of the images, as docker/build.sh prints them: the server's, the client's."""
+    done = workshop.build(base=base_image)
+    assert done.returncode == 0, done.stderr
+    assert "next: ./apply.sh asm --image hello-servicemesh-grpc:" in done.stderr.splitlines()[-1]
+    return [f"localhost/{name}" for name in done.stdout.split()]
+
+
+@pytest.fixture(scope="session")
+def server_image(built: list[str]) -> str:
+    """The image of a hop."""
+    return built[0]
+
+
+@pytest.fixture(scope="session")
+def client_image(built: list[str]) -> str:
+    """The image of who calls."""
+    return built[1]
+
+
+@pytest.fixture(scope="session")
+def mesh_image(workshop: Workshop, base_image: str) -> str:
+    """An image with Envoy, whose command is the local mesh's collector."""
+    command: list[str | Path] = [
+        "buildah",
+        "build",
+        "--file",
+        ROOT / "tests/images/mesh.Dockerfile",
+        "--network",
+        "host",
+    ]
+    command += ["--build-arg", f"BASE_IMAGE={base_image}", *_package_index(), "--tag", MESH_IMAGE, ROOT]
+    done = workshop.root(*command)
+    assert done.returncode == 0, done.stderr
+    return MESH_IMAGE
+
+
+@pytest.fixture
+def tools(tmp_path: Path) -> Path:
+    """A folder for PATH that holds what our scripts need of the system, and no tool for containers."""
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    for name in (
+        "sh",
+        "bash",
+        "basename",
+        "cat",
+        "date",
+        "dirname",
+        "env",
+        "git",
+        "id",
+        "sed",
+        "tr",
+        "uname",
+    ):
+        (folder / name).symlink_to(str(shutil.which(name)))
+    return folder

@@ -1,0 +1,283 @@
+"""Values as text and as JSON lines."""
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import grpc
+import pytest
+
+from grpc_client import render
+from grpc_client.calls import Outcome
+from grpc_client.checks import Checks
+from grpc_client.expectation import Check, Expectation, Mismatch, mismatches
+from grpc_client.plan import PATTERNS, Talk
+from grpc_client.stats import Tally
+from hello_mesh.net.pb.landing_pb2 import FAIL, TalkResponse, TalkResult
+from hello_mesh.propagation.hop_report import Hop, Role
+from hello_mesh.propagation.trace_context import TraceContext
+from hello_mesh.propagation.verdict import Verdict, VerdictKind
+
+Make = Callable[..., Outcome]
+
+TRACE = "0af7651916cd43dd8448eb211c80319c"
+SPAN = "b7ad6b7169203331"
+W3C = TraceContext(TRACE, SPAN, sampled=True)
+B3 = TraceContext("463ac35c9f6413ad48485a3953bb6124", "0020000000000001")
+HOSTILE = "\x1b[31m\r\n\0\x7f\x9b\u2028\u202e"
+UUID = "9c6f6f0e-0c7c-4b58-8d7b-4f6a5a7d8c11"
+
+
+def test_the_way_is_an_aligned_table() -> None:
+    hops = (
+        Hop("grpc-server-svc1", Role.RELAY, W3C, B3),
+        Hop("svc2", Role.RELAY, TraceContext(TRACE, SPAN, sampled=False)),
+        Hop("svc3", Role.LAST, TraceContext(TRACE, SPAN)),
+        Hop("svc4", Role.LAST),
+    )
+    assert render.hop_table(hops).splitlines() == [
+        "hop               trace id                          parent span       sampled",
+        "grpc-server-svc1  0af7651916cd43dd8448eb211c80319c  b7ad6b7169203331  yes",
+        "                  463ac35c9f6413ad48485a3953bb6124  0020000000000001  (B3)",
+        "svc2              0af7651916cd43dd8448eb211c80319c  b7ad6b7169203331  no",
+        "svc3              0af7651916cd43dd8448eb211c80319c  b7ad6b7169203331  -",
+        "svc4              -                                 -                 -",
+    ]
+
+
+def test_the_table_of_the_demo_fits_a_terminal_of_80_columns() -> None:
+    hops = [Hop(f"grpc-server-svc{number}", Role.RELAY, W3C, B3) for number in (1, 2, 3)]
+    assert max(map(len, render.hop_table(hops).splitlines())) <= 80
+
+
+def test_without_hops_there_is_no_table() -> None:
+    assert render.hop_table(()) == ""
+
+
+def test_an_answer_is_a_line_for_each_result() -> None:
+    kv = {"idx": "3", "data": "こんにちは", "meta": "PYTHON", "id": UUID}
+    answer = TalkResponse(status=200, results=[TalkResult(kv=kv), TalkResult(kv={"idx": "1"}, type=FAIL)])
+    assert render.answer_text(answer).splitlines() == [
+        f"  3  こんにちは  PYTHON  {UUID}",
+        "  1        FAIL",
+    ]
+    assert render.answer_text(TalkResponse()) == "  (an empty answer)"
+
+
+def test_the_longest_line_of_an_answer_fits_a_terminal_of_80_columns() -> None:
+    kv = {"idx": "0", "data": "Bonjour", "meta": "PYTHON", "id": UUID}
+    assert len(render.answer_text(TalkResponse(results=[TalkResult(kv=kv)]))) <= 80
+
+
+def test_the_verdict_comes_with_its_time_and_the_trace_to_look_up(make_outcome: Make) -> None:
+    assert render.verdict(make_outcome()) == f"connected: one trace\ntrace id: {TRACE} (1.5 ms)"
+    silent = make_outcome(verdict=Verdict(VerdictKind.NO_REPORT, "no report: none"))
+    assert render.verdict(silent) == "no report: none\n(1.5 ms)"
+
+
+@pytest.mark.parametrize(
+    ("hops", "where"),
+    [
+        ((), "before any hop could report"),
+        ((Hop("svc1", Role.RELAY),), "behind svc1"),
+        ((Hop("svc1", Role.RELAY), Hop("svc2", Role.RELAY)), "behind svc2"),
+        ((Hop("svc1", Role.RELAY), Hop("svc2", Role.LAST)), "at svc2"),
+    ],
+)
+def test_a_failure_is_one_line_that_names_the_hop(
+    make_outcome: Make, hops: tuple[Hop, ...], where: str
+) -> None:
+    outcome = make_outcome(code=grpc.StatusCode.NOT_FOUND, details="gone", hops=hops)
+    assert render.failure(outcome) == f"TalkOneAnswerMore failed {where}: NOT_FOUND: gone"
+
+
+def test_a_failure_without_text_says_so(make_outcome: Make) -> None:
+    assert render.failure(make_outcome(code=grpc.StatusCode.UNKNOWN)).endswith("UNKNOWN: (no text)")
+
+
+def test_nothing_hostile_reaches_a_terminal(make_outcome: Make) -> None:
+    context = TraceContext(HOSTILE, HOSTILE, sampled=True)
+    outcome = make_outcome(
+        code=grpc.StatusCode.UNKNOWN,
+        details=HOSTILE,
+        hops=(Hop(HOSTILE, Role.LAST, context, context, HOSTILE),),
+        verdict=Verdict(VerdictKind.BROKEN, HOSTILE, HOSTILE, HOSTILE),
+    )
+    answer = TalkResponse(results=[TalkResult(kv=dict.fromkeys(("idx", "data", "meta", "id"), HOSTILE))])
+    rendered = [
+        render.failure(outcome),
+        render.verdict(outcome),
+        render.hop_table(outcome.hops),
+        render.answer_text(answer),
+        render.outcome_json(outcome, [Mismatch(Check.WAY, HOSTILE)]),
+        render.answer_json(1, outcome.talk, answer),
+    ]
+    for text in rendered:
+        assert text.replace("\n", "").isprintable()
+    assert [text.count("\n") for text in rendered] == [0, 1, 2, 0, 0, 0]
+    assert json.loads(rendered[4])["details"] == HOSTILE
+    assert json.loads(rendered[5])["results"][0]["kv"]["data"] == HOSTILE
+
+
+def test_nothing_is_endless(make_outcome: Make) -> None:
+    long = "x" * 1_000_000
+    outcome = make_outcome(
+        code=grpc.StatusCode.UNKNOWN,
+        details=long,
+        hops=(Hop(long, Role.LAST, W3C),),
+        verdict=Verdict(VerdictKind.BROKEN, long, long),
+    )
+    answer = TalkResponse(results=[TalkResult(kv={"data": long})])
+    for text in (
+        render.failure(outcome),
+        render.verdict(outcome),
+        render.hop_table(outcome.hops),
+        render.answer_text(answer),
+    ):
+        assert len(text) < 1000
+
+
+def test_a_call_as_json_has_these_keys(make_outcome: Make) -> None:
+    outcome = make_outcome(hops=(Hop("svc1", Role.LAST, W3C, B3, "r-1"),))
+    assert json.loads(render.outcome_json(outcome, [Mismatch(Check.WAY, "wrong")])) == {
+        "event": "call",
+        "call": 1,
+        "rpc": "TalkOneAnswerMore",
+        "code": "OK",
+        "status": 0,
+        "details": "",
+        "ms": 1.5,
+        "trace_id": TRACE,
+        "sent_trace_id": None,
+        "verdict": {"kind": "connected", "hop": None, "text": "connected: one trace"},
+        "hops": [
+            {
+                "name": "svc1",
+                "role": "last",
+                "trace": TRACE,
+                "parent": SPAN,
+                "sampled": "1",
+                "b3-trace": B3.trace_id,
+                "b3-parent": B3.span_id,
+                "request": "r-1",
+            }
+        ],
+        "mismatches": ["wrong"],
+    }
+
+
+def test_an_answer_as_json_has_these_keys() -> None:
+    results = [TalkResult(id=7, kv={"data": "Hola"}), TalkResult(type=FAIL)]
+    results.append(TalkResult.FromString(b"\x10\x63"))  # a type that this version does not know
+    talk = Talk(PATTERNS[0], ("2",), "PYTHON", 0.0)
+    line = render.answer_json(3, talk, TalkResponse(status=200, results=results))
+    assert json.loads(line) == {
+        "event": "answer",
+        "call": 3,
+        "rpc": "Talk",
+        "status": 200,
+        "results": [
+            {"id": 7, "type": "OK", "kv": {"data": "Hola"}},
+            {"id": 0, "type": "FAIL", "kv": {}},
+            {"id": 0, "type": "99", "kv": {}},
+        ],
+    }
+
+
+def test_a_summary_as_json_has_these_keys(make_outcome: Make) -> None:
+    tally = Tally()
+    tally.add(make_outcome())
+    tally.add(make_outcome(code=grpc.StatusCode.UNAVAILABLE, seconds=0.003))
+    assert json.loads(render.tally_json(make_outcome().talk, tally, 1.23456)) == {
+        "event": "summary",
+        "rpc": "TalkOneAnswerMore",
+        "calls": 2,
+        "errors": 1,
+        "seconds": 1.235,
+        "ms": {"p50": 1.5, "p90": 3.0, "p99": 3.0, "max": 3.0},
+        "verdicts": {"connected": 2},
+        "codes": {"OK": 1, "UNAVAILABLE": 1},
+    }
+
+
+def test_a_summary_for_people_counts_statuses_only_where_there_are_errors(make_outcome: Make) -> None:
+    tally = Tally()
+    tally.add(make_outcome())
+    talk = make_outcome().talk
+    assert render.tally_text(talk, tally, 0.5).splitlines() == [
+        "TalkOneAnswerMore: 1 calls, 0 errors, 2 calls/s",
+        "  ms        p50 1.5  p90 1.5  p99 1.5  max 1.5",
+        "  verdicts  connected 1",
+        f"  traces    {TRACE}",
+    ]
+    tally.add(make_outcome(code=grpc.StatusCode.UNAVAILABLE))
+    assert render.tally_text(talk, tally, 0.0).splitlines()[0] == "TalkOneAnswerMore: 2 calls, 1 errors"
+    assert render.tally_text(talk, tally, 0.0).splitlines()[3:] == [
+        "  statuses  OK 1, UNAVAILABLE 1",
+        f"  traces    {TRACE}",
+        f"            {TRACE}",
+    ]
+
+
+def test_of_many_calls_some_trace_ids_are_told_and_where_the_others_are(make_outcome: Make) -> None:
+    tally = Tally()
+    for number in range(1, 8):
+        tally.add(make_outcome(verdict=Verdict(VerdictKind.CONNECTED, "", f"{number:032x}")))
+    lines = render.tally_text(make_outcome().talk, tally, 1.0).splitlines()
+    assert [line.split()[-1] for line in lines[3:8]] == [f"{number:032x}" for number in range(1, 6)]
+    assert lines[8:] == ["            … those of all 7 calls: --record FILE"]
+
+
+def _checks(
+    make_outcome: Make, *different: dict[str, Any], hops: tuple[str, ...] = ("svc1", "svc2")
+) -> Checks:
+    checks = Checks(Expectation(hops, sidecars=True))
+    for values in different:
+        outcome = make_outcome(**values)
+        checks.add(outcome, mismatches(outcome, checks.expected))
+    return checks
+
+
+SAMPLED = {"verdict": Verdict(VerdictKind.CONNECTED, "connected", TRACE, sampled=True)}
+
+
+def test_checks_that_all_calls_pass_are_a_line_each(make_outcome: Make) -> None:
+    assert render.checks_text(_checks(make_outcome, SAMPLED)).splitlines() == [
+        "checks of 1 call",
+        "  ok      answers   as asked",
+        "  ok      way       by the expected hops, in order",
+        "  ok      trace     one trace id at every hop",
+        "  ok      sidecars  another parent span at every hop: a sidecar before each",
+        "  ok      sampled   the mesh records the trace",
+    ]
+
+
+def test_a_check_that_calls_fail_says_how_many_and_why_and_what_to_do(make_outcome: Make) -> None:
+    broken = {"verdict": Verdict(VerdictKind.BROKEN, "broken at svc1: headers not forwarded", TRACE, "svc1")}
+    lines = render.checks_text(_checks(make_outcome, SAMPLED, broken, broken)).splitlines()
+    assert lines[0] == "checks of 3 calls"
+    assert lines[3] == "  FAILED  trace     2 of 3: broken at svc1: headers not forwarded"
+    assert lines[4].startswith(f"{' ' * 20}→ svc1 does not forward the trace headers")
+    assert "  ok      sampled" in lines[-1]
+    assert max(map(len, lines)) <= 80
+
+
+def test_what_no_call_tells_is_neither_good_nor_bad(make_outcome: Make) -> None:
+    failed = {"code": grpc.StatusCode.UNAVAILABLE, "details": "x" * 500, "hops": (), "answers": ()}
+    lines = render.checks_text(_checks(make_outcome, failed)).splitlines()
+    assert [line.split()[:2] for line in lines[-4:]] == [
+        ["-", "way"],
+        ["-", "trace"],
+        ["-", "sidecars"],
+        ["-", "sampled"],
+    ]
+    assert max(map(len, lines)) <= 80
+
+
+def test_checks_as_json_have_these_keys(make_outcome: Make) -> None:
+    values = json.loads(render.checks_json(_checks(make_outcome, SAMPLED, hops=("svc9", "svc2"))))
+    assert (values["event"], values["calls"]) == ("checks", 1)
+    assert values["checks"][0] == {"check": "answers", "calls": 1, "failed": 0, "text": "", "advice": ""}
+    way = values["checks"][1]
+    assert (way["check"], way["failed"], way["text"]) == ("way", 1, "went svc1 → svc2, expected svc9 → svc2")
+    assert "GRPC_HELLO_BACKEND" in way["advice"]

@@ -1,0 +1,150 @@
+"""What bad input gets: a clear error, a server that goes on serving, and memory back where it was."""
+
+import gc
+import os
+import subprocess
+from typing import Any
+
+import grpc
+import pytest
+
+from grpc_client.plan import PATTERNS, Pattern
+from grpc_server.greetings import HELLOS, greeting
+from hello_mesh.base.errors import UnknownIndexError
+from hello_mesh.net.pb.landing_pb2 import TalkRequest
+from hello_mesh.net.rpc import MAX_MESSAGE_BYTES, method_path
+
+TALK, ONE_MORE, MORE_ONE, BIDI = PATTERNS
+
+NONSENSE = [
+    "",
+    "6",
+    "a,b",
+    "0,,1",
+    " 0",
+    "0 ",
+    "-1",
+    "+1",
+    "1_0",
+    "1.0",
+    "٣",
+    "²",
+    "0x1",
+    "None",
+    "0\n",
+    "9" * 5000,
+]
+lengths = pytest.mark.parametrize("length", [1, 3])
+
+
+@pytest.mark.parametrize("index", NONSENSE)
+def test_only_ascii_digits_in_range_are_an_index(index: str) -> None:
+    with pytest.raises(UnknownIndexError, match="use a number from 0 to 5"):
+        greeting(index)
+
+
+@pytest.mark.parametrize("index", range(len(HELLOS)))
+def test_leading_zeros_change_nothing(index: int) -> None:
+    assert greeting("0" * 10_000 + str(index)) == HELLOS[index]
+
+
+@lengths
+@pytest.mark.parametrize("data", NONSENSE)
+async def test_nonsense_is_an_invalid_argument_that_quotes_it(
+    start_chain: Any, pattern: Pattern, length: int, data: str
+) -> None:
+    chain = await start_chain(length)
+    request = TalkRequest(data=data)
+    method = getattr(chain.stub, pattern.rpc)
+    call = method(iter([request])) if pattern.streams_requests else method(request)
+    assert await call.code() is grpc.StatusCode.INVALID_ARGUMENT
+    details = await call.details()
+    assert details.isprintable()
+    assert len(details) < 150
+    assert details.startswith('"')
+    assert details.endswith("is no language index: use a number from 0 to 5")
+    assert (await chain.stub.Talk(TalkRequest(data="0"))).status == 200
+
+
+async def test_a_list_is_checked_whole_before_its_first_answer(start_chain: Any, ask: Any) -> None:
+    outcome = await ask((await start_chain(3)).target, ONE_MORE, "0,1,2,3,6")
+    assert outcome.code is grpc.StatusCode.INVALID_ARGUMENT
+    assert outcome.details.startswith('"6"')
+    assert outcome.answers == ()
+
+
+@lengths
+async def test_a_list_of_a_million_indexes_is_too_much(start_chain: Any, ask: Any, length: int) -> None:
+    outcome = await ask((await start_chain(length)).target, ONE_MORE, ",".join(["0"] * 1_000_000))
+    assert outcome.code is grpc.StatusCode.RESOURCE_EXHAUSTED
+    assert "10000 greetings" in outcome.details
+    assert len(outcome.hops) == length
+
+
+@lengths
+async def test_a_client_stream_without_end_is_too_much(start_chain: Any, ask: Any, length: int) -> None:
+    at = {f"svc{length}": {"max_results": 100}}
+    chain = await start_chain(length, at=at)
+    exactly = await ask(chain.target, MORE_ONE, ",".join(["0"] * 100))
+    assert exactly.code is grpc.StatusCode.OK
+    assert len(exactly.answers[0].results) == 100
+    for count in (101, 5000):
+        more = await ask(chain.target, MORE_ONE, ",".join(["0"] * count))
+        assert more.code is grpc.StatusCode.RESOURCE_EXHAUSTED
+        assert "100 greetings" in more.details
+
+
+async def test_an_answer_larger_than_a_message_is_too_much(start_chain: Any, ask: Any) -> None:
+    padded = "0" * 500_000
+    outcome = await ask((await start_chain(3)).target, MORE_ONE, ",".join([padded] * 20))
+    assert outcome.code is grpc.StatusCode.RESOURCE_EXHAUSTED
+    assert f"{MAX_MESSAGE_BYTES} bytes" in outcome.details
+
+
+@lengths
+async def test_a_message_of_ten_megabytes_is_too_much_and_leaves_nothing_behind(
+    start_chain: Any, ask: Any, pattern: Pattern, length: int
+) -> None:
+    chain = await start_chain(length)
+    await ask(chain.target, pattern)
+    before = _resident_megabytes()
+    for _ in range(10):
+        outcome = await ask(chain.target, pattern, "0" * 10 * 1024 * 1024)
+        assert outcome.code is grpc.StatusCode.RESOURCE_EXHAUSTED
+        assert "larger than max" in outcome.details
+    assert (await ask(chain.target, TALK)).code is grpc.StatusCode.OK
+    gc.collect()
+    assert _resident_megabytes() - before < 60  # ten such messages are 100
+
+
+@lengths
+async def test_bytes_that_are_no_message_are_refused_and_the_server_goes_on(
+    start_chain: Any, pattern: Pattern, length: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    chain = await start_chain(length)
+    call = chain.channel.stream_stream(method_path(pattern.rpc))(iter([b"\xff\xff\xff\xff"]))
+    assert await call.code() is grpc.StatusCode.INTERNAL
+    assert await call.details() == "the bytes received are no TalkRequest"
+    assert [key for key, _ in await call.trailing_metadata()] == ["hello-hop"] * length
+    assert caplog.records == []
+    assert (await chain.stub.Talk(TalkRequest(data="0"))).status == 200
+
+
+@lengths
+async def test_an_unknown_method_is_unimplemented(start_chain: Any, length: int) -> None:
+    call = (await start_chain(length)).channel.unary_unary("/org.feuyeux.grpc.LandingService/Shout")(b"")
+    assert await call.code() is grpc.StatusCode.UNIMPLEMENTED
+
+
+async def test_a_huge_request_id_does_not_break_the_report(start_chain: Any, ask: Any) -> None:
+    """Eight hops that echo it whole would exceed what gRPC lets trailing metadata be."""
+    chain = await start_chain(8)
+    outcome = await ask(chain.target, TALK, headers=(("x-request-id", "%" * 4000),))
+    assert outcome.code is grpc.StatusCode.OK
+    assert [hop.name for hop in outcome.hops] == list(chain.names)
+
+
+def _resident_megabytes() -> float:
+    # ps is everywhere, /proc is not.
+    told = subprocess.run(["ps", "-o", "rss=", "-p", str(os.getpid())], check=True, capture_output=True)
+    return int(told.stdout) / 1024

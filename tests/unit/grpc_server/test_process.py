@@ -1,0 +1,302 @@
+"""The server as its user starts it: options, variables, errors, signals, logs."""
+
+import asyncio
+import json
+import signal
+import socket
+import sys
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import grpc
+import pytest
+from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
+from grpc_health.v1.health_pb2_grpc import HealthStub
+from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
+
+from hello_mesh.net.pb.landing_pb2 import TalkRequest
+from hello_mesh.net.pb.landing_pb2_grpc import LandingServiceStub
+
+SIGNALS = pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=lambda number: number.name)
+
+
+@dataclass
+class Server:
+    """A server process that listens."""
+
+    process: asyncio.subprocess.Process
+    port: int
+
+    async def end(self) -> tuple[int, str]:
+        """Waits until it is gone: its exit code and what it wrote to stderr."""
+        _, stderr = await asyncio.wait_for(self.process.communicate(), 10)
+        assert self.process.returncode is not None
+        return self.process.returncode, stderr.decode()
+
+
+async def _start(*options: str, **variables: str) -> asyncio.subprocess.Process:
+    return await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-m",
+        "grpc_server",
+        *options,
+        env=variables,
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+
+
+@asynccontextmanager
+async def _server(*options: str, **variables: str) -> AsyncIterator[Server]:
+    process = await _start("--host", "127.0.0.1", *options, **({"GRPC_HELLO_PORT": "0"} | variables))
+    assert process.stdout is not None
+    line = await asyncio.wait_for(process.stdout.readline(), 20)
+    try:
+        yield Server(process, int(line.split()[-1]))
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.communicate()
+
+
+def _channel(server: Server) -> grpc.aio.Channel:
+    return grpc.aio.insecure_channel(f"127.0.0.1:{server.port}")
+
+
+async def _failure(*options: str, **variables: str) -> tuple[int | None, str]:
+    process = await _start(*options, **variables)
+    stdout, stderr = await asyncio.wait_for(process.communicate(), 20)
+    assert stdout == b""
+    assert b"Traceback" not in stderr
+    return process.returncode, stderr.decode().strip().splitlines()[-1]
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--port", "65536"], "65536 is not in the range"),
+        (["--port", "-1"], "-1 is not in the range"),
+        (["--port", "http"], "'http' is not a valid integer"),
+        (["--backend", "http://svc2:9996"], "cannot read the address 'http://svc2:9996'"),
+        (["--backend", "svc2:99999"], "the port in 'svc2:99999' is not a number from 1 to 65535"),
+        (["--backend", "a b"], "cannot read the address 'a b'"),
+        (["--forward-headers", "x-user id"], "'x-user id' is no header name"),
+        (["--forward-headers", "*"], "'*' is no header name"),
+        (["--grace", "soon"], "'soon' is not a valid float"),
+        (["--grace", "nan"], "'nan' is not a number of seconds"),
+        (["--name", "a\nb"], "is no name for a hop"),
+        (["--name", "x" * 254], "is no name for a hop"),
+        (["--log-format", "xml"], "'xml' is not one of 'text', 'json'"),
+        (["--nonsense"], "No such option"),
+    ],
+)
+async def test_wrong_usage_is_told_in_a_line(options: list[str], said: str) -> None:
+    code, line = await _failure(*options)
+    assert code == 2
+    assert said in line
+
+
+async def test_a_variable_is_read_as_strictly_as_an_option() -> None:
+    code, line = await _failure(GRPC_HELLO_SECURE="perhaps")
+    assert code == 2
+    assert "GRPC_HELLO_SECURE" in line
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "0.0.0.0", "[::]", "::"])
+async def test_a_port_that_is_taken_is_told_in_a_line(host: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        code, line = await _failure("--host", host, "--port", port)
+    assert code == 3
+    assert f"cannot listen on {'[::]' if host == '::' else host}:{port}" in line
+
+
+async def test_two_servers_never_share_a_port() -> None:
+    async with _server() as server:
+        code, line = await _failure("--host", "127.0.0.1", "--port", str(server.port))
+    assert code == 3
+    assert "the port is taken" in line
+
+
+async def test_a_host_that_is_no_address_is_told_in_a_line() -> None:
+    code, line = await _failure("--host", "no such\x1b[31mhost", "--port", "0")
+    assert code == 3
+    assert r"cannot listen on no such\x1b[31mhost:0" in line
+
+
+async def test_certificates_that_are_not_there_are_told_in_a_line(tmp_path: Any) -> None:
+    code, line = await _failure("--secure", CERT_BASE_PATH=str(tmp_path))
+    assert code == 3
+    assert f"{tmp_path}/server_certs/private.key is not there" in line
+
+
+async def test_the_variables_of_the_original_make_a_chain() -> None:
+    async with AsyncExitStack() as stack:
+        last = await stack.enter_async_context(_server(GRPC_HELLO_NAME="last"))
+        backend = {"GRPC_HELLO_BACKEND": "127.0.0.1", "GRPC_HELLO_BACKEND_PORT": str(last.port)}
+        first = await stack.enter_async_context(_server(GRPC_HELLO_NAME="first", **backend))
+        channel = await stack.enter_async_context(grpc.aio.insecure_channel(f"127.0.0.1:{first.port}"))
+        call = LandingServiceStub(channel).Talk(TalkRequest(data="0"))
+        assert (await call).results[0].kv["data"] == "Hello"
+        trailing: Any = await call.trailing_metadata()
+        names = [value.partition(";")[0] for key, value in trailing if key == "hello-hop"]
+        assert names == ["name=first", "name=last"]
+
+
+async def test_an_option_wins_over_its_variable() -> None:
+    async with (
+        _server("--name", "option", GRPC_HELLO_NAME="variable") as server,
+        _channel(server) as channel,
+    ):
+        call = LandingServiceStub(channel).Talk(TalkRequest(data="0"))
+        trailing: Any = await call.trailing_metadata()
+    assert dict(trailing)["hello-hop"].startswith("name=option;")
+
+
+@SIGNALS
+async def test_the_first_signal_lets_calls_finish(number: signal.Signals) -> None:
+    async with _server("--grace", "10", "--name", "svc") as server:
+        async with _channel(server) as channel:
+            health: Any = HealthStub(channel)
+            watch = health.Watch(HealthCheckRequest(service="org.feuyeux.grpc.LandingService"))
+            assert (await watch.read()).status == HealthCheckResponse.SERVING
+            running = LandingServiceStub(channel).TalkBidirectional()
+            await running.write(TalkRequest(data="0"))
+            await running.read()
+            server.process.send_signal(number)
+            assert (await asyncio.wait_for(watch.read(), 5)).status == HealthCheckResponse.NOT_SERVING
+            refused = LandingServiceStub(channel).Talk(TalkRequest(data="0"), timeout=5)
+            assert await refused.code() is grpc.StatusCode.UNAVAILABLE
+            assert await refused.details() == "svc is shutting down"
+            assert [key for key, _ in await refused.trailing_metadata()] == ["hello-hop"]
+            asked = await health.Check(HealthCheckRequest(), timeout=5)
+            assert asked.status == HealthCheckResponse.NOT_SERVING
+            await running.write(TalkRequest(data="1"))
+            answer: Any = await running.read()
+            assert answer.results[0].kv["data"] == "Bonjour"
+            await running.done_writing()
+            assert await running.code() is grpc.StatusCode.OK
+        code, stderr = await server.end()  # at once: nobody waits for the one who watches the health
+    assert code == 0
+    assert f"{number.name}: draining for up to 10 s" in stderr
+    assert "Traceback" not in stderr
+
+
+async def test_the_grace_period_is_bounded() -> None:
+    async with _server("--grace", "0.5") as server:
+        async with _channel(server) as channel:
+            running = LandingServiceStub(channel).TalkBidirectional()
+            await running.write(TalkRequest(data="0"))
+            await running.read()
+            server.process.send_signal(signal.SIGTERM)
+            assert await asyncio.wait_for(running.code(), 5) is grpc.StatusCode.UNAVAILABLE
+        code, stderr = await server.end()
+    assert code == 0
+    assert "Traceback" not in stderr
+
+
+async def test_the_second_signal_ends_at_once() -> None:
+    async with _server("--grace", "600") as server, _channel(server) as channel:
+        health: Any = HealthStub(channel)
+        watch = health.Watch(HealthCheckRequest())
+        await watch.read()
+        running = LandingServiceStub(channel).TalkBidirectional()
+        await running.write(TalkRequest(data="0"))
+        await running.read()
+        server.process.send_signal(signal.SIGTERM)
+        await watch.read()
+        server.process.send_signal(signal.SIGTERM)
+        code, stderr = await server.end()
+        assert await running.code() is grpc.StatusCode.UNAVAILABLE
+    assert code == 1
+    assert "stopped at once by a second signal" in stderr
+    assert "Traceback" not in stderr
+
+
+async def test_a_server_without_calls_stops_at_once() -> None:
+    async with _server("--grace", "600") as server:
+        server.process.send_signal(signal.SIGTERM)
+        code, _ = await server.end()
+    assert code == 0
+
+
+SECRET = "do-not-tell-anybody"  # noqa: S105 - no secret, but what a log must not hold
+TRACEPARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+
+
+async def _log_of_a_call(*options: str) -> list[str]:
+    async with _server("--log-level", "DEBUG", "--name", "svc", *options) as server:
+        async with _channel(server) as channel:
+            headers = (("authorization", SECRET), ("cookie", SECRET), ("traceparent", TRACEPARENT))
+            await LandingServiceStub(channel).Talk(TalkRequest(data="0"), metadata=headers)
+            failing = LandingServiceStub(channel).Talk(TalkRequest(data="7"), metadata=headers)
+            await failing.code()
+        server.process.send_signal(signal.SIGTERM)
+        _, stderr = await server.end()
+    assert SECRET not in stderr
+    return stderr.splitlines()
+
+
+async def test_a_call_leaves_a_json_line_with_its_trace() -> None:
+    lines = [json.loads(line) for line in await _log_of_a_call("--log-format", "json")]
+    calls = [line for line in lines if line["message"] == "Talk"]
+    assert [line["code"] for line in calls] == ["OK", "INVALID_ARGUMENT"]
+    for line in calls:
+        assert line["trace"] == "0af7651916cd43dd8448eb211c80319c"
+        assert line["name"] == "svc"
+        assert line["ms"] >= 0
+        assert line["peer"].startswith("ipv4:127.0.0.1:")
+
+
+async def test_a_call_leaves_a_text_line_with_its_trace() -> None:
+    lines = [line for line in await _log_of_a_call() if " Talk " in line]
+    assert len(lines) == 2
+    for line in lines:
+        assert "INFO svc: Talk trace=0af7651916cd43dd8448eb211c80319c code=" in line
+
+
+async def test_the_line_of_a_call_can_be_turned_off() -> None:
+    assert not [line for line in await _log_of_a_call("--no-call-log") if "Talk" in line]
+
+
+async def test_a_header_that_is_never_forwarded_is_warned_of() -> None:
+    async with _server("--backend", "localhost", "--forward-headers", "te,x-envoy-*,x-mine") as server:
+        server.process.send_signal(signal.SIGTERM)
+        _, stderr = await server.end()
+    assert "never forwarded, although configured: te, x-envoy-*" in stderr
+
+
+async def test_reflection_lists_the_services() -> None:
+    async with _server() as server:
+        names = await asyncio.to_thread(_reflected, server.port)
+    assert set(names) == {
+        "org.feuyeux.grpc.LandingService",
+        "grpc.health.v1.Health",
+        "grpc.reflection.v1alpha.ServerReflection",
+    }
+
+
+def _reflected(port: int) -> list[str]:
+    with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
+        database = ProtoReflectionDescriptorDatabase(channel)
+        found = database.FindFileContainingSymbol("org.feuyeux.grpc.LandingService")
+        assert [service.name for service in found.service] == ["LandingService"]
+        return list(database.get_services())
+
+
+async def test_idle_clients_may_ping() -> None:
+    """gRPC's own default punishes a client that pings an idle connection: "too many pings"."""
+    options = (
+        ("grpc.keepalive_time_ms", 1100),
+        ("grpc.keepalive_permit_without_calls", 1),
+        ("grpc.http2.max_pings_without_data", 0),
+    )
+    async with _server() as server, grpc.aio.insecure_channel(f"127.0.0.1:{server.port}", options) as channel:
+        call = LandingServiceStub(channel).TalkBidirectional()
+        await call.write(TalkRequest(data="0"))
+        await call.read()
+        with pytest.raises(TimeoutError):  # it lives on over several pings
+            await asyncio.wait_for(asyncio.shield(call.code()), 6)

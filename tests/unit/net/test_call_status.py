@@ -1,0 +1,106 @@
+"""How a call ended, whatever grpc.aio says in the meantime."""
+
+import asyncio
+from typing import Any
+
+import grpc
+import pytest
+
+from grpc_client.plan import PATTERNS, Pattern
+from hello_mesh.net.call_status import CallStatus, StatusWatcher
+from hello_mesh.net.channel import open_channel
+from hello_mesh.net.pb.landing_pb2 import TalkRequest
+from hello_mesh.net.pb.landing_pb2_grpc import LandingServiceStub
+
+BIDI = PATTERNS[3]
+
+
+def _begin(channel: grpc.aio.Channel, pattern: Pattern, **settings: Any) -> Any:
+    method = getattr(LandingServiceStub(channel), pattern.rpc)
+    return method(**settings) if pattern.streams_requests else method(TalkRequest(data="0"), **settings)
+
+
+async def _finish(call: Any, pattern: Pattern) -> None:
+    if pattern.streams_requests:
+        await call.done_writing()
+    if pattern.streams_answers:
+        while await call.read() is not grpc.aio.EOF:
+            pass
+    else:
+        await call
+
+
+async def _write_on_and_on(call: Any) -> None:
+    while True:
+        await call.write(TalkRequest(data="x" * 10_000))
+
+
+async def test_a_success_has_no_text_and_its_trailers(start_peer: Any, pattern: Pattern) -> None:
+    async def decorate(_peer: Any, context: Any) -> None:
+        context.set_trailing_metadata((("x-late", "1"), ("x-late", "2"), ("x-late-bin", b"\xff")))
+
+    peer = await start_peer(decorate)
+    async with open_channel(f"127.0.0.1:{peer.port}") as channel:
+        call = _begin(channel, pattern)
+        watch = StatusWatcher(call)
+        await _finish(call, pattern)
+        trailing = (("x-late", "1"), ("x-late", "2"), ("x-late-bin", b"\xff"))
+        assert await watch.ending() == CallStatus(grpc.StatusCode.OK, "", trailing)
+
+
+async def test_a_failure_has_its_status_text_and_trailers(start_peer: Any, pattern: Pattern) -> None:
+    async def refuse(_peer: Any, context: Any) -> None:
+        await context.abort(grpc.StatusCode.DATA_LOSS, "gone: ü\n%", (("x-why", "because"),))
+
+    peer = await start_peer(refuse)
+    async with open_channel(f"127.0.0.1:{peer.port}") as channel:
+        watch = StatusWatcher(_begin(channel, pattern))
+        ending = await asyncio.wait_for(watch.ending(), 5)
+        assert ending == CallStatus(grpc.StatusCode.DATA_LOSS, "gone: ü\n%", (("x-why", "because"),))
+
+
+async def test_a_writer_learns_the_true_status_of_a_call_that_ended_under_it(start_peer: Any) -> None:
+    """The peer refuses while messages are still being written: grpc.aio then names a status of its own."""
+
+    async def refuse(_peer: Any, context: Any) -> None:
+        await context.abort(grpc.StatusCode.PERMISSION_DENIED, "not you", (("x-why", "because"),))
+
+    peer = await start_peer(refuse)
+    async with open_channel(f"127.0.0.1:{peer.port}") as channel:
+        for _ in range(50):
+            call = _begin(channel, BIDI)
+            watch = StatusWatcher(call)
+            with pytest.raises((grpc.aio.AioRpcError, asyncio.InvalidStateError)):
+                await _write_on_and_on(call)
+            ending = await asyncio.wait_for(watch.ending(), 5)
+            assert ending == CallStatus(grpc.StatusCode.PERMISSION_DENIED, "not you", (("x-why", "because"),))
+
+
+async def test_a_call_that_was_cancelled_here_ended_cancelled(start_peer: Any, pattern: Pattern) -> None:
+    async def wait(_peer: Any, _context: Any) -> None:
+        await asyncio.Event().wait()
+
+    peer = await start_peer(wait)
+    async with open_channel(f"127.0.0.1:{peer.port}") as channel:
+        call = _begin(channel, pattern)
+        watch = StatusWatcher(call)
+        await peer.started.wait()
+        call.cancel()
+        ending = await asyncio.wait_for(watch.ending(), 5)
+        assert ending.code is grpc.StatusCode.CANCELLED
+        await asyncio.wait_for(peer.cancelled.wait(), 5)
+
+
+async def test_a_call_past_its_deadline_ended_so(silent_port: int, pattern: Pattern) -> None:
+    async with open_channel(f"127.0.0.1:{silent_port}") as channel:
+        watch = StatusWatcher(_begin(channel, pattern, timeout=0.1))
+        assert (await asyncio.wait_for(watch.ending(), 5)).code is grpc.StatusCode.DEADLINE_EXCEEDED
+
+
+async def test_an_ending_can_be_asked_for_late_and_again(start_peer: Any) -> None:
+    peer = await start_peer()
+    async with open_channel(f"127.0.0.1:{peer.port}") as channel:
+        call = _begin(channel, PATTERNS[0])
+        watch = StatusWatcher(call)
+        await call
+        assert await watch.ending() == await watch.ending() == CallStatus(grpc.StatusCode.OK, "", ())

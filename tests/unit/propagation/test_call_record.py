@@ -1,0 +1,49 @@
+"""The record of a call as JSON: the mesh's test reads back exactly what the client wrote."""
+
+import json
+
+from hello_mesh.propagation.call_record import CallRecord
+from hello_mesh.propagation.hop_report import Hop, Role
+from hello_mesh.propagation.trace_context import TraceContext
+from hello_mesh.propagation.verdict import Verdict, VerdictKind
+
+TRACE, PARENT = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
+RECORD = CallRecord(
+    number=7,
+    rpc="Talk",
+    code="UNAVAILABLE",
+    status=14,
+    details="no healthy upstream",
+    start_ns=1_700_000_000_000_000_123,
+    duration_ns=12_345_678,
+    hops=(
+        Hop("svc1", Role.RELAY, TraceContext(TRACE, PARENT, sampled=True), None, "5d1ac2f1"),
+        Hop("a;b=ü", Role.LAST, None, TraceContext(PARENT, PARENT)),
+    ),
+    verdict=Verdict(VerdictKind.BROKEN, "broken at svc1", TRACE, "svc1", sampled=True),
+    sent_trace_id=TRACE,
+    sent_span_id=PARENT,
+    mismatches=("went svc1, expected svc1 → svc2",),
+)
+
+
+def test_a_record_survives_json() -> None:
+    assert CallRecord.from_json(json.loads(json.dumps(RECORD.to_json()))) == RECORD
+
+
+def test_the_keys_are_those_that_programs_rely_on() -> None:
+    values = RECORD.to_json()
+    assert values.keys() == {
+        *("call", "rpc", "code", "status", "details", "start_ns", "ms", "trace_id", "sent_trace_id"),
+        *("sent_span_id", "verdict", "hops", "mismatches"),
+    }
+    assert values["ms"] == 12.345678
+    assert values["verdict"].keys() == {"kind", "hop", "text", "sampled"}
+    assert values["hops"][0] == {
+        "name": "svc1",
+        "role": "relay",
+        "trace": TRACE,
+        "parent": PARENT,
+        "sampled": "1",
+        "request": "5d1ac2f1",
+    }

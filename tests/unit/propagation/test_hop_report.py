@@ -1,0 +1,123 @@
+"""The hop report as text: what goes in comes out, and nothing else is believed."""
+
+import pytest
+
+from hello_mesh.base.errors import HopReportError
+from hello_mesh.propagation.hop_report import HOP_METADATA_KEY, Hop, Role, decode, encode, parse_report
+from hello_mesh.propagation.trace_context import TraceContext
+
+TRACE = "0af7651916cd43dd8448eb211c80319c"
+SPAN = "b7ad6b7169203331"
+B3_TRACE = "463ac35c9f6413ad48485a3953bb6124"
+B3_SPAN = "0020000000000001"
+METADATA = (
+    ("traceparent", f"00-{TRACE}-{SPAN}-01"),
+    ("x-b3-traceid", B3_TRACE),
+    ("x-b3-spanid", B3_SPAN),
+    ("x-request-id", "5d1ac2f1-4d2c-4f3c-9f0e-6d1f2a3b4c5d"),
+)
+# The form of the contract: these keys in this order, values percent-encoded.
+WIRE = (
+    f"name=grpc-server-svc1;role=relay;trace={TRACE};parent={SPAN};sampled=1"
+    f";b3-trace={B3_TRACE};b3-parent={B3_SPAN};request=5d1ac2f1-4d2c-4f3c-9f0e-6d1f2a3b4c5d"
+)
+
+
+def test_the_report_of_a_call_has_the_form_of_the_contract() -> None:
+    assert encode(Hop.from_metadata("grpc-server-svc1", Role.RELAY, METADATA)) == WIRE
+
+
+def test_the_report_is_read_back() -> None:
+    hop = decode(WIRE)
+    assert hop == Hop.from_metadata("grpc-server-svc1", Role.RELAY, METADATA)
+    assert hop.w3c is not None
+    assert hop.w3c.sampled is True
+
+
+def test_what_a_hop_did_not_see_is_left_out() -> None:
+    assert encode(Hop.from_metadata("svc3", Role.LAST, ())) == "name=svc3;role=last"
+    assert decode("name=svc3;role=last") == Hop("svc3", Role.LAST)
+    unsampled = Hop.from_metadata("svc3", Role.LAST, (("traceparent", f"00-{TRACE}-{SPAN}-00"),))
+    assert encode(unsampled) == f"name=svc3;role=last;trace={TRACE};parent={SPAN};sampled=0"
+
+
+def test_one_b3_header_is_reported_like_many() -> None:
+    single = Hop.from_metadata("a", Role.LAST, (("b3", f"{B3_TRACE}-{B3_SPAN}-1"),))
+    assert encode(single) == f"name=a;role=last;b3-trace={B3_TRACE};b3-parent={B3_SPAN}"
+
+
+@pytest.mark.parametrize(
+    "hostile",
+    ["a;role=last", "a=b", "100%", "%3B", "こんにちは 안녕", "a\nb\r\x1b[31m\0", "", " ", "+", "/&?#", "🙂"],
+)
+def test_hostile_values_come_back_as_they_were(hostile: str) -> None:
+    hop = Hop(hostile, Role.RELAY, TraceContext(TRACE, SPAN, sampled=True), None, hostile or None)
+    value = encode(hop)
+    assert value.isascii()
+    assert value.isprintable()
+    assert value.count(";") == len(hop.to_pairs()) - 1
+    assert decode(value) == hop
+
+
+def test_a_name_that_is_no_unicode_does_not_stop_the_report() -> None:
+    """What the environment holds need not be UTF-8; Python keeps such bytes as lone surrogates."""
+    assert decode(encode(Hop("svc\udcff1", Role.LAST))).name.startswith("svc")
+
+
+def test_unknown_keys_and_empty_pairs_are_passed_over() -> None:
+    assert decode("name=a;zone=b;;role=last;x;=y") == Hop("a", Role.LAST)
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["", "garbage", "name=a", "role=last", "name=a;role=", "name=a;role=LAST", "name=a;role=proxy", ";;;"],
+)
+def test_a_report_without_name_and_role_is_refused(value: str) -> None:
+    with pytest.raises(HopReportError, match="invalid hop report"):
+        decode(value)
+
+
+def test_the_refusal_shows_a_hostile_report_harmlessly() -> None:
+    with pytest.raises(HopReportError) as raised:
+        decode("\x1b[31m\n" * 1000)
+    assert str(raised.value).isprintable()
+    assert len(str(raised.value)) < 1000
+
+
+def test_an_id_without_its_pair_is_no_context() -> None:
+    assert decode(f"name=a;role=last;trace={TRACE};b3-parent={B3_SPAN}") == Hop("a", Role.LAST)
+
+
+def test_what_a_hop_did_not_say_of_sampling_is_not_made_up() -> None:
+    hop = decode(f"name=a;role=last;trace={TRACE};parent={SPAN}")
+    assert hop.w3c is not None
+    assert hop.w3c.sampled is None
+    assert "sampled" not in hop.to_pairs()
+
+
+def test_hops_stay_in_order_and_other_metadata_is_passed_over() -> None:
+    metadata = (
+        (HOP_METADATA_KEY, "name=svc1;role=relay"),
+        ("x-other", "name=no;role=last"),
+        (HOP_METADATA_KEY, "name=svc2;role=relay"),
+        ("hello-hop-bin", b"name=no;role=last"),
+        (HOP_METADATA_KEY, "name=svc3;role=last"),
+    )
+    assert [(hop.name, hop.role) for hop in parse_report(metadata)] == [
+        ("svc1", Role.RELAY),
+        ("svc2", Role.RELAY),
+        ("svc3", Role.LAST),
+    ]
+    assert parse_report(()) == ()
+
+
+def test_a_long_request_id_is_cut() -> None:
+    hop = Hop.from_metadata("a", Role.LAST, (("x-request-id", "r" * 8000),))
+    assert hop.request is not None
+    assert len(hop.request) == 128
+
+
+def test_the_trace_id_of_a_hop_is_that_of_w3c_before_that_of_b3() -> None:
+    assert Hop.from_metadata("a", Role.LAST, METADATA).trace_id == TRACE
+    assert Hop.from_metadata("a", Role.LAST, METADATA[1:]).trace_id == B3_TRACE
+    assert Hop.from_metadata("a", Role.LAST, ()).trace_id is None

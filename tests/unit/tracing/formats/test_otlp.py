@@ -1,0 +1,202 @@
+import json
+import math
+from typing import Any
+
+import pytest
+from google.protobuf.json_format import MessageToDict
+from making import START_NS, TRACE, message, real, request, span, whole
+from opentelemetry.proto.common.v1.common_pb2 import AnyValue, ArrayValue, KeyValue
+from opentelemetry.proto.trace.v1 import trace_pb2
+
+from hello_mesh.base.errors import PayloadError
+from hello_mesh.tracing.formats import otlp
+from hello_mesh.tracing.span import MAX_ATTRIBUTES, MAX_TEXT, Event, Origin, SpanKind, Status
+
+
+def attribute(key: str, **value: Any) -> KeyValue:
+    return KeyValue(key=key, value=AnyValue(**value))
+
+
+def json_request(**fields: Any) -> dict[str, Any]:
+    entry = {
+        "traceId": TRACE,
+        "spanId": "00f067aa0ba902b7",
+        "name": "a call",
+        "kind": 3,
+        "startTimeUnixNano": str(START_NS),
+        "endTimeUnixNano": str(START_NS + 1),
+    }
+    resource = {"attributes": [{"key": "service.name", "value": {"stringValue": "svc1"}}]}
+    return {"resourceSpans": [{"resource": resource, "scopeSpans": [{"spans": [entry | fields]}]}]}
+
+
+def test_what_envoy_sends_is_read() -> None:
+    spans = sorted(real("whole", "otlp"), key=lambda each: each.start_ns)
+    assert [(each.service, each.kind) for each in spans] == [
+        ("istio-ingressgateway.istio-system", SpanKind.CLIENT),
+        ("grpc-server-svc1.grpc-tracing", SpanKind.SERVER),
+        ("grpc-server-svc1.grpc-tracing", SpanKind.CLIENT),
+        ("grpc-server-svc2.grpc-tracing", SpanKind.SERVER),
+        ("grpc-server-svc2.grpc-tracing", SpanKind.CLIENT),
+        ("grpc-server-svc3.grpc-tracing", SpanKind.SERVER),
+    ]
+    assert spans[0].name == "grpc-server-svc1.grpc-tracing:9999/*"
+    assert len({each.request_id for each in spans}) == len({each.trace_id for each in spans}) == 1
+    assert {each.origin for each in spans} == {Origin.OTLP}
+
+
+def test_a_failed_call_is_read_as_failed() -> None:
+    assert {each.status for each in real("aborted-at-svc3", "otlp")} == {Status.ERROR}
+
+
+@pytest.mark.parametrize("field", ["trace_id", "span_id"])
+@pytest.mark.parametrize("value", [b"", b"\0" * 16, b"\0" * 8, b"\x01" * 7, b"\x01" * 17])
+def test_a_span_without_a_right_id_is_rejected_and_the_others_are_kept(field: str, value: bytes) -> None:
+    batch = otlp.from_protobuf(request(message(), message(**{field: value}), message()))
+    assert (len(batch.spans), batch.rejected) == (2, 1)
+    assert "hex digits" in batch.reason
+
+
+@pytest.mark.parametrize("parent", [b"", b"\0" * 8])
+def test_no_parent_and_a_parent_of_zeros_are_a_root(parent: bytes) -> None:
+    (read,) = otlp.from_protobuf(request(message(parent_span_id=parent))).spans
+    assert read.parent_id is None
+
+
+@pytest.mark.parametrize(
+    ("start", "end"), [(0, 0), (0, START_NS), (START_NS, START_NS - 1), (2**64 - 1, 2**64 - 1), (1, 2**63)]
+)
+def test_times_that_cannot_be_are_rejected(start: int, end: int) -> None:
+    batch = otlp.from_protobuf(request(message(start_time_unix_nano=start, end_time_unix_nano=end)))
+    assert (batch.spans, batch.rejected) == ((), 1)
+
+
+def test_an_unknown_kind_and_status_are_unspecified() -> None:
+    odd = message(kind=77, status=trace_pb2.Status(code=9))  # type: ignore[arg-type]
+    (read,) = otlp.from_protobuf(request(odd)).spans
+    assert (read.kind, read.status, read.service) == (SpanKind.UNSPECIFIED, Status.UNSET, "unknown_service")
+
+
+def test_huge_attributes_are_cut_and_too_many_are_counted() -> None:
+    many = [attribute(f"key {number}", int_value=number) for number in range(500)]
+    huge = attribute("k" * 10_000, string_value="v" * 1_000_000)
+    (read,) = otlp.from_protobuf(request(message(attributes=[huge, *many]))).spans
+    assert len(read.attributes) == MAX_ATTRIBUTES
+    assert read.dropped == 501 - MAX_ATTRIBUTES
+    assert max(map(len, read.attributes)) < 1000
+    assert len(str(next(iter(read.attributes.values())))) == MAX_TEXT
+
+
+def test_every_type_of_value_is_kept_as_json_can_hold_it() -> None:
+    values = [
+        attribute("text", string_value="naïve"),
+        attribute("yes", bool_value=True),
+        attribute("number", int_value=-(2**63)),
+        attribute("half", double_value=0.5),
+        attribute("not a number", double_value=math.nan),
+        attribute("bytes", bytes_value=b"\xff"),
+        attribute(
+            "list", array_value=ArrayValue(values=[AnyValue(int_value=1), AnyValue(double_value=math.inf)])
+        ),
+        attribute("nothing"),
+    ]
+    (read,) = otlp.from_protobuf(request(message(attributes=values))).spans
+    assert read.attributes == {
+        "text": "naïve",
+        "yes": True,
+        "number": -(2**63),
+        "half": 0.5,
+        "not a number": "nan",
+        "bytes": "/w==",
+        "list": [1, "Infinity"],
+        "nothing": "",
+    }
+
+
+def test_deep_values_end_somewhere() -> None:
+    value = AnyValue(string_value="deep")
+    for _ in range(30):
+        value = AnyValue(array_value=ArrayValue(values=[value]))
+    (read,) = otlp.from_protobuf(request(message(attributes=[KeyValue(key="deep", value=value)]))).spans
+    assert "deep" not in str(read.attributes["deep"])
+
+
+@pytest.mark.parametrize("body", [b"\xff", b"\x0a\xff\xff\xff\x0f", request(message())[:-3]])
+def test_truncated_protobuf_is_refused(body: bytes) -> None:
+    with pytest.raises(PayloadError, match="not an ExportTraceServiceRequest"):
+        otlp.from_protobuf(body)
+
+
+def test_an_empty_body_is_an_empty_request() -> None:
+    assert otlp.from_protobuf(b"").spans == ()
+
+
+def test_json_has_its_ids_in_hex() -> None:
+    (read,) = otlp.from_json(json.dumps(json_request(parentSpanId="00F067AA0BA902B8")).encode()).spans
+    assert (read.trace_id, read.span_id, read.parent_id) == (TRACE, "00f067aa0ba902b7", "00f067aa0ba902b8")
+    assert (read.service, read.kind) == ("svc1", SpanKind.CLIENT)
+
+
+def test_json_may_hold_fields_that_this_version_does_not_know() -> None:
+    assert otlp.from_json(json.dumps(json_request(tomorrow={"traceId": 5})).encode()).spans
+
+
+@pytest.mark.parametrize("wrong", ["zz", "abc", 5, None, ["0"], "0af7651916cd43dd", "/" * 32])
+def test_json_with_a_wrong_trace_id_is_rejected(wrong: Any) -> None:
+    batch = otlp.from_json(json.dumps(json_request(traceId=wrong)).encode())
+    assert (batch.spans, batch.rejected) == ((), 1)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"{",
+        b"[]",
+        b"7",
+        b'{"resourceSpans": 5}',
+        b'{"resourceSpans": [5]}',
+        b"\xff\xfe",
+        b"[" * 100_000,
+        b'{"a":' * 100_000,
+        json.dumps(json_request(name=5)).encode(),
+        json.dumps(json_request(startTimeUnixNano="soon")).encode(),
+        json.dumps(json_request(startTimeUnixNano=-1)).encode(),
+        json.dumps(json_request(attributes={"key": "value"})).encode(),
+    ],
+)
+def test_json_that_is_no_request_is_refused(body: bytes) -> None:
+    with pytest.raises(PayloadError, match="the body is not"):
+        otlp.from_json(body)
+
+
+def test_lone_surrogates_do_no_harm() -> None:
+    body = json.dumps(json_request(name="\ud800", traceState="\udfff"))
+    try:
+        batch = otlp.from_json(body.encode())
+    except PayloadError:
+        return
+    assert all(each.name.encode() for each in batch.spans)
+
+
+def test_spans_survive_the_way_out_and_in_again() -> None:
+    told = span(
+        "svc1.ns",
+        SpanKind.PRODUCER,
+        7,
+        status=Status.ERROR,
+        status_message="no",
+        attributes={"a": [1, {"b": True}], "c": 0.5, "d": "e"},
+        resource={"k8s.pod.name": "pod-1"},
+        events=(Event(START_NS, "retry", {"n": 1}),),
+        trace_state="a=b",
+        dropped=3,
+    )
+    spans = (*whole(), told)
+    back = otlp.from_protobuf(otlp.to_protobuf(spans).SerializeToString())
+    assert set(back.spans) == set(spans)
+
+
+def test_spans_go_out_under_one_resource_for_each_sender() -> None:
+    exported = MessageToDict(otlp.to_protobuf(whole()))
+    assert len(exported["resourceSpans"]) == 4

@@ -1,0 +1,301 @@
+from collections.abc import Sequence
+from dataclasses import replace
+
+import pytest
+from making import HOPS, OTHER_TRACE, TRACE, real, span, whole
+
+from hello_mesh.tracing.span import Origin, Span, SpanKind, Status
+from hello_mesh.tracing.verdict.expect import Comparison, ExpectedSpan, MismatchKind, compare, expected_chain
+
+WANTED = expected_chain(HOPS, gateway="gateway")
+
+
+def without(*numbers: int) -> list[Span]:
+    """A whole trace but for some spans, counted from 1."""
+    return [each for number, each in enumerate(whole(), start=1) if number not in numbers]
+
+
+def torn(first: int, trace_id: str = OTHER_TRACE) -> tuple[list[Span], list[Span]]:
+    """A whole trace in two pieces, of which the second begins with a span, counted from 1."""
+    spans = whole()
+    head, tail = spans[: first - 1], spans[first - 1 :]
+    tail[0] = replace(tail[0], parent_id=None)
+    return head, [replace(each, trace_id=trace_id) for each in tail]
+
+
+def kinds(comparison: Comparison) -> list[tuple[MismatchKind, str | None]]:
+    return [(mismatch.kind, mismatch.service) for mismatch in comparison.mismatches]
+
+
+def text(comparison: Comparison) -> str:
+    (mismatch,) = comparison.mismatches
+    assert "\n" not in mismatch.text
+    return mismatch.text
+
+
+def test_a_chain_has_a_span_on_each_side_of_each_hop() -> None:
+    wanted: Sequence[ExpectedSpan] = [expected_chain(["a", "b"], gateway="gw", requestor="me")]
+    seen = []
+    while wanted:
+        (node,) = wanted
+        seen.append((node.service, set(node.kinds)))
+        wanted = node.children
+    assert seen == [
+        ("me", {SpanKind.CLIENT}),
+        ("gw", set()),
+        ("a", {SpanKind.SERVER}),
+        ("a", {SpanKind.CLIENT}),
+        ("b", {SpanKind.SERVER}),
+    ]
+
+
+def test_a_whole_trace_is_as_wanted() -> None:
+    comparison = compare(whole(), WANTED)
+    assert (comparison.ok, comparison.complete, comparison.pieces) == (True, True, ())
+
+
+@pytest.mark.parametrize("protocol", ["otlp", "zipkin"])
+@pytest.mark.parametrize("name", ["whole", "aborted-at-svc3"])
+def test_what_envoy_sends_is_as_wanted(name: str, protocol: str) -> None:
+    wanted = expected_chain([f"grpc-server-svc{n}" for n in (1, 2, 3)], gateway="istio-ingressgateway")
+    assert compare(real(name, protocol), wanted).ok
+
+
+def test_a_service_is_wanted_in_full_or_without_its_namespace_and_no_shorter() -> None:
+    full = expected_chain([f"{hop}.ns" for hop in HOPS], gateway="gateway.istio-system")
+    assert compare(whole(), full).ok
+    assert not compare(whole(), expected_chain(HOPS, gateway="gate")).ok
+
+
+def test_the_callers_own_span_may_stand_above_what_is_wanted() -> None:
+    spans = [span("requestor", SpanKind.CLIENT, 99, at=0), *whole()]
+    spans[1] = replace(spans[1], parent_id=spans[0].span_id)
+    assert compare(spans, WANTED).ok
+    assert compare(spans, expected_chain(HOPS, gateway="gateway", requestor="requestor")).ok
+
+
+def test_the_name_of_a_span_can_be_wanted_too() -> None:
+    assert compare(whole()[:1], ExpectedSpan("gateway", operation="gateway*:9996/?")).ok
+    assert not compare(whole()[:1], ExpectedSpan("gateway", operation="other/*")).ok
+
+
+def test_no_spans_are_named_as_such() -> None:
+    comparison = compare([], WANTED)
+    assert kinds(comparison) == [(MismatchKind.NO_SPANS, None)]
+    assert "not sampled" in text(comparison)
+
+
+@pytest.mark.parametrize(
+    ("origin", "headers"), [(Origin.OTLP, "traceparent"), (Origin.ZIPKIN, "the B3 headers")]
+)
+@pytest.mark.parametrize(("first", "hop"), [(3, "svc1"), (5, "svc2")])
+def test_a_hop_that_does_not_forward_is_named(origin: Origin, headers: str, first: int, hop: str) -> None:
+    head, tail = ([replace(each, origin=origin) for each in piece] for piece in torn(first))
+    comparison = compare(head, WANTED, [tail])
+    assert kinds(comparison) == [(MismatchKind.NOT_FORWARDED, hop)]
+    assert text(comparison) == f"{hop} did not forward {headers}: its outbound span starts a trace of its own"
+    assert (comparison.pieces, comparison.complete) == ((OTHER_TRACE,), True)
+
+
+@pytest.mark.parametrize(("protocol", "headers"), [("otlp", "traceparent"), ("zipkin", "the B3 headers")])
+def test_a_hop_behind_a_real_envoy_that_does_not_forward_is_named(protocol: str, headers: str) -> None:
+    pieces: dict[str, list[Span]] = {}
+    for each in real("dropped-at-svc2", protocol):
+        pieces.setdefault(each.trace_id, []).append(each)
+    head, tail = sorted(pieces.values(), key=len, reverse=True)
+    wanted = expected_chain([f"grpc-server-svc{n}" for n in (1, 2, 3)], gateway="istio-ingressgateway")
+    assert text(compare(head, wanted, [tail])) == (
+        f"grpc-server-svc2 did not forward {headers}: its outbound span starts a trace of its own"
+    )
+
+
+def test_every_hop_that_does_not_forward_is_named() -> None:
+    head, rest = torn(3)
+    middle = rest[:2]
+    end = [replace(each, trace_id="2" * 32) for each in torn(5)[1]]
+    comparison = compare(head, WANTED, [end, middle])
+    assert kinds(comparison) == [(MismatchKind.NOT_FORWARDED, "svc1"), (MismatchKind.NOT_FORWARDED, "svc2")]
+    assert comparison.pieces == (OTHER_TRACE, "2" * 32)
+
+
+def test_the_request_id_names_the_piece_even_where_another_call_ran_at_the_same_time() -> None:
+    head, tail = torn(5)
+    other = [replace(each, trace_id="3" * 32) for each in tail]
+    tagged = {"guid:x-request-id": "r-1"}
+    head = [replace(each, attributes=tagged) for each in head]
+    tail = [replace(each, attributes=tagged) for each in tail]
+    assert compare(head, WANTED, [other, tail]).pieces == (OTHER_TRACE,)
+
+
+def test_of_several_calls_the_one_within_the_hops_own_time_is_its_piece() -> None:
+    head, tail = torn(5)
+    later = [
+        replace(each, trace_id="3" * 32, start_ns=each.start_ns + 10**8, end_ns=each.end_ns + 10**8)
+        for each in tail
+    ]
+    assert compare(head, WANTED, [later, tail]).pieces == (OTHER_TRACE,)
+
+
+def test_a_trace_of_another_time_is_no_piece() -> None:
+    head, tail = torn(5)
+    later = [replace(each, start_ns=each.start_ns + 10**9, end_ns=each.end_ns + 10**9) for each in tail]
+    comparison = compare(head, WANTED, [later])
+    assert kinds(comparison) == [(MismatchKind.MISSING, "svc2")]
+    assert not comparison.complete
+
+
+@pytest.mark.parametrize("gone", [1, 3, 5])
+def test_a_lost_span_is_not_mistaken_for_that_of_another_call(gone: int) -> None:
+    other = [replace(whole()[gone - 1], trace_id=OTHER_TRACE, parent_id=None)]
+    comparison = compare(without(gone), WANTED, [other])
+    assert [kind for kind, _ in kinds(comparison)] == [MismatchKind.MISSING]
+    assert comparison.pieces == ()
+
+
+def test_proxies_that_speak_different_headers_are_named() -> None:
+    head, tail = torn(4)
+    comparison = compare(head, WANTED, [tail])
+    assert kinds(comparison) == [(MismatchKind.NOT_CONTINUED, "svc2")]
+    assert "W3C or B3" in text(comparison)
+
+
+def test_a_gateway_that_does_not_continue_the_callers_trace_is_named() -> None:
+    requestor = span("requestor", SpanKind.CLIENT, 99, at=0, ms=200)
+    tail = [replace(each, trace_id=OTHER_TRACE) for each in whole()]
+    comparison = compare([requestor], expected_chain(HOPS, gateway="gateway", requestor="requestor"), [tail])
+    assert kinds(comparison) == [(MismatchKind.NOT_CONTINUED, "gateway")]
+
+
+def test_a_hop_without_forwarding_and_without_an_outbound_sidecar_is_named() -> None:
+    head, tail = torn(6)
+    comparison = compare(head[:-1], WANTED, [tail])
+    assert (MismatchKind.NOT_FORWARDED, "svc2") in kinds(comparison)
+
+
+def test_a_hop_without_a_sidecar_is_named() -> None:
+    spans = without(4, 5)
+    spans[-1] = replace(spans[-1], parent_id=spans[-2].span_id)
+    comparison = compare(spans, WANTED)
+    assert kinds(comparison) == [(MismatchKind.NO_SIDECAR, "svc2")]
+    assert text(comparison).startswith(
+        "svc2 has no sidecar on this way: the inbound span of svc3 hangs under"
+    )
+
+
+@pytest.mark.parametrize(("gone", "hop"), [(4, "svc2"), (5, "svc2"), (3, "svc1")])
+def test_a_sidecar_that_is_passed_by_on_one_side_is_named(gone: int, hop: str) -> None:
+    spans = whole()
+    spans[gone] = replace(spans[gone], parent_id=spans[gone - 1].parent_id)
+    del spans[gone - 1]
+    assert kinds(compare(spans, WANTED)) == [(MismatchKind.NO_SIDECAR, hop)]
+
+
+@pytest.mark.parametrize("gone", [2, 3, 4, 5])
+def test_a_span_that_was_made_but_did_not_come_is_named(gone: int) -> None:
+    comparison = compare(without(gone), WANTED)
+    assert [kind for kind, _ in kinds(comparison)] == [MismatchKind.MISSING]
+    assert "still on the way, or lost" in text(comparison)
+
+
+def test_a_last_hop_without_spans_is_named() -> None:
+    comparison = compare(without(6), WANTED)
+    assert kinds(comparison) == [(MismatchKind.MISSING, "svc3")]
+    assert "svc3 has no sidecar" in text(comparison)
+
+
+def test_everything_behind_a_hop_that_is_missing_is_one_mismatch() -> None:
+    comparison = compare(whole()[:2], WANTED)
+    assert kinds(comparison) == [(MismatchKind.MISSING, "svc1")]
+    assert "4 spans of svc1, svc2, svc3: missing" in text(comparison)
+
+
+def test_a_missing_gateway_is_named() -> None:
+    assert kinds(compare(whole()[1:], WANTED)) == [(MismatchKind.MISSING, "gateway")]
+
+
+def test_a_call_that_failed_on_the_way_did_not_reach_the_rest() -> None:
+    spans = whole()[:5]
+    spans[-1] = replace(
+        spans[-1], status=Status.ERROR, attributes={"grpc.status_code": "14", "grpc.message": "no route"}
+    )
+    comparison = compare(spans, WANTED)
+    assert kinds(comparison) == [(MismatchKind.NOT_REACHED, "svc3")]
+    assert "svc2.ns (client) failed (14: no route)" in text(comparison)
+
+
+def test_a_span_under_the_wrong_parent_is_named() -> None:
+    spans = whole()
+    spans[4] = replace(spans[4], parent_id=spans[1].span_id)
+    comparison = compare(spans, WANTED)
+    assert kinds(comparison) == [(MismatchKind.WRONG_PARENT, "svc2")]
+    assert "forwarded other trace headers than it received" in text(comparison)
+
+
+def test_a_span_under_a_parent_that_nobody_knows_is_named() -> None:
+    spans = whole()
+    spans[4] = replace(spans[4], parent_id="f" * 16)
+    assert "hangs under a span that is not there (ffffffffffffffff)" in text(compare(spans, WANTED))
+
+
+def test_spans_of_the_applications_themselves_are_welcome() -> None:
+    spans = whole()
+    inner = [
+        span("svc2", SpanKind.SERVER, 20, 4, at=4, ms=80),
+        span("svc2", SpanKind.CLIENT, 21, 20, at=4, ms=80),
+        span("svc3", SpanKind.SERVER, 30, 6),
+        span("svc3", SpanKind.INTERNAL, 31, 30),
+    ]
+    spans[4] = replace(spans[4], parent_id=inner[1].span_id)
+    assert compare([*spans, *inner], WANTED).ok
+
+
+def test_a_retry_is_named_and_the_attempt_that_went_on_is_the_wanted_one() -> None:
+    failed = span("svc2.ns", SpanKind.SERVER, 40, 3, at=3, ms=1, status=Status.ERROR)
+    comparison = compare([failed, *whole()], WANTED)
+    assert kinds(comparison) == [(MismatchKind.EXTRA, "svc2.ns")]
+    assert "called once more, as by a retry" in text(comparison)
+
+
+def test_a_service_that_the_call_should_not_meet_is_named() -> None:
+    stray = [span("db.ns", SpanKind.CLIENT, 50, 6), span("db.ns", SpanKind.SERVER, 51, 50)]
+    comparison = compare([*whole(), *stray], WANTED)
+    assert kinds(comparison) == [(MismatchKind.UNEXPECTED_SERVICE, "db.ns")]
+    assert "and 1 below it" in text(comparison)
+
+
+def test_of_many_surplus_spans_the_first_are_named_and_the_rest_counted() -> None:
+    stray = [span("db", SpanKind.SERVER, 100 + n, 6, ms=1) for n in range(500)]
+    comparison = compare([*whole(), *stray], WANTED)
+    assert len(comparison.mismatches) == 11
+    assert comparison.mismatches[-1].text == "and 490 more spans that are not wanted"
+
+
+def test_the_trace_of_another_call_is_named() -> None:
+    assert "the trace of another call" in compare([span("db", SpanKind.SERVER, 1)], WANTED).mismatches[0].text
+
+
+def test_a_tree_may_branch() -> None:
+    wanted = ExpectedSpan("a", children=(ExpectedSpan("b", children=(ExpectedSpan("d"),)), ExpectedSpan("c")))
+    spans = [
+        span("a", SpanKind.SERVER, 1),
+        span("b", SpanKind.SERVER, 2, 1),
+        span("c", SpanKind.SERVER, 3, 1),
+    ]
+    assert compare([*spans, span("d", SpanKind.SERVER, 4, 2)], wanted).ok
+    assert kinds(compare(spans, wanted)) == [(MismatchKind.MISSING, "d")]
+    misplaced = compare([*spans, span("d", SpanKind.SERVER, 4, 3)], wanted)
+    assert kinds(misplaced) == [(MismatchKind.WRONG_PARENT, "d")]
+
+
+def test_services_with_forged_names_are_shown_harmlessly() -> None:
+    stray = span("evil\x1b[2J\n" * 50, SpanKind.SERVER, 50, 6)
+    shown = text(compare([*whole(), stray], WANTED))
+    assert shown.isprintable()
+    assert len(shown) < 300
+
+
+def test_a_deep_trace_is_compared_without_trouble() -> None:
+    stray = [span("db", SpanKind.INTERNAL, 100 + n, 99 + n if n else 6, ms=1) for n in range(10_000)]
+    comparison = compare([*whole(), *stray], WANTED)
+    assert kinds(comparison) == [(MismatchKind.UNEXPECTED_SERVICE, "db")]
+    assert TRACE not in comparison.pieces

@@ -1,3 +1,0 @@
-from tracing.cli import main
-
-main()
