@@ -1,15 +1,12 @@
-"""What happens around every call to this hop, whether it answers or relays: the hop report, the log line,
-the translation of errors into statuses, and the count of calls under way."""
+"""What surrounds every call to this hop: the hop report, the log line, errors as statuses, the in-flight gate."""
 
 from __future__ import annotations  # the types of grpc take arguments in stubs only
 
 import asyncio
-import inspect
-import logging
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import aclosing, asynccontextmanager
-from typing import Any, TypeAlias
+from collections.abc import AsyncIterator
+from types import TracebackType
+from typing import Any
 from urllib.parse import unquote
 
 import grpc
@@ -17,155 +14,158 @@ from google.protobuf.message import DecodeError
 
 from hello_mesh.base import log
 from hello_mesh.base.errors import GreetingError, TooManyGreetingsError, UnknownIndexError
-from hello_mesh.net.rpc import LANDING_SERVICE, method_path
-from hello_mesh.propagation import hop_report
+from hello_mesh.propagation.headers import ExtraHeaders, propagated_headers
+from hello_mesh.propagation.hop_report import HOP_METADATA_KEY, Hop, Role, encode
 
-_logger = logging.getLogger(__name__)
+Context = grpc.aio.ServicerContext[bytes, bytes]
 
-_CODES: dict[type[GreetingError], grpc.StatusCode] = {
+_STATUS_CODES: dict[type[GreetingError], grpc.StatusCode] = {
     UnknownIndexError: grpc.StatusCode.INVALID_ARGUMENT,
     TooManyGreetingsError: grpc.StatusCode.RESOURCE_EXHAUSTED,
 }
 
-# How long a cancellation may come behind the end of the messages that it causes.
+# grpc.aio ends the request stream slightly before it cancels the task; wait this long for the cancellation.
 _CANCELLATION_SECONDS = 0.002
 
-Context = grpc.aio.ServicerContext[Any, Any]
-Decode = Callable[[bytes], Any]
-Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
 
+class CallGate:
+    """Counts the calls in flight, and refuses new ones while the hop drains."""
 
-class CallFrame(grpc.aio.ServerInterceptor):
-    """Frames the calls of the service; health checks and reflection pass untouched."""
-
-    def __init__(self, name: str, role: hop_report.Role, *, call_log: bool) -> None:
-        """`call_log`: whether every call leaves a line in the log."""
-        self._name = name
-        self._role = role
-        self._call_log = call_log
-        self._under_way = 0
+    def __init__(self) -> None:
+        self.closed = False
+        self._in_flight = 0
         self._idle = asyncio.Event()
         self._idle.set()
-        self._refuses = False
 
-    def refuse_new_calls(self) -> None:
-        """From now on every new call ends UNAVAILABLE; those under way go on."""
-        self._refuses = True
+    def enter(self) -> None:
+        """Count one more call."""
+        self._in_flight += 1
+        self._idle.clear()
+
+    def leave(self) -> None:
+        """Count one call less."""
+        self._in_flight -= 1
+        if not self._in_flight:
+            self._idle.set()
 
     async def idle(self) -> None:
-        """Returns as soon as no call of the service is under way."""
+        """Return as soon as no call is in flight."""
         await self._idle.wait()
 
-    async def intercept_service(
+
+class Calls:
+    """What all calls to one hop have in common."""
+
+    def __init__(self, name: str, role: Role, extra: ExtraHeaders) -> None:
+        self.gate = CallGate()
+        self._name = name
+        self._role = role
+        self._extra = extra
+
+    def serve(self, method: str, context: Context) -> ServedCall:
+        """Return the context manager in which a handler serves one call."""
+        headers = propagated_headers(context.invocation_metadata() or (), self._extra)
+        return ServedCall(self, method, context, headers, Hop.from_metadata(self._name, self._role, headers))
+
+    @property
+    def refusal(self) -> str:
+        """The status text of a call that comes too late."""
+        return f"{self._name} is shutting down"
+
+
+class ServedCall:
+    """One call while this hop serves it. Errors leave it as statuses; leaving it writes the log line."""
+
+    __slots__ = ("_calls", "_context", "_hop", "_method", "_peer", "_started", "headers", "report")
+
+    def __init__(
         self,
-        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Handler | None]],
-        handler_call_details: grpc.HandlerCallDetails,
-    ) -> Handler | None:
-        handler = await continuation(handler_call_details)
-        if handler is None or not handler_call_details.method.startswith(method_path("")):
-            return handler
-        return self._framed(handler, handler_call_details.method.removeprefix(method_path("")))
+        calls: Calls,
+        method: str,
+        context: Context,
+        headers: tuple[tuple[str, str | bytes], ...],
+        hop: Hop,
+    ) -> None:
+        self._calls = calls
+        self._method = method
+        self._context = context
+        self._hop = hop
+        self._started = time.monotonic()
+        self._peer = context.peer()  # read now: gRPC forgets it when the call is over
+        self.headers = headers
+        """What to propagate on the calls that this one causes."""
+        self.report = ((HOP_METADATA_KEY, encode(hop)),)
+        """This hop's report, as trailing metadata."""
 
-    def _framed(self, handler: Handler, method: str) -> Handler:
-        """The same handler of the same kind, with its behaviour inside the frame."""
-        kind = f"{_arity(handler.request_streaming)}_{_arity(handler.response_streaming)}"
-        behaviour = getattr(handler, kind)
-        decode = handler.request_deserializer or _as_it_is
+    async def __aenter__(self) -> ServedCall:
+        self._calls.gate.enter()
+        log.trace_id.set(self._hop.trace_id)
+        # Set first, the report goes out however the call ends.
+        self._context.set_trailing_metadata(self.report)
+        if self._calls.gate.closed:
+            try:
+                await self._context.abort(grpc.StatusCode.UNAVAILABLE, self._calls.refusal)
+            finally:
+                self._leave(grpc.StatusCode.UNAVAILABLE)
+        return self
 
-        async def framed(received: Any, context: Context) -> Any:
-            async with self._frame(method, context):
-                streams = LANDING_SERVICE.methods_by_name[method].client_streaming
-                requests = (
-                    _requests(received, decode, streams=streams)
-                    if handler.request_streaming
-                    else decode(received)
-                )
-                if not inspect.isasyncgenfunction(behaviour):
-                    return await behaviour(requests, context)
-                async with aclosing(behaviour(requests, context)) as responses:
-                    async for response in responses:
-                        await context.write(response)
-                return None
-
-        make = getattr(grpc, f"{kind}_rpc_method_handler")
-        # Bytes come in, and are decoded inside the frame: outside, bytes that are no message would end in
-        # a traceback and in UNKNOWN.
-        framed_handler: Handler = make(framed, None, handler.response_serializer)
-        return framed_handler
-
-    @asynccontextmanager
-    async def _frame(self, method: str, context: Context) -> AsyncIterator[None]:
-        hop = hop_report.Hop.from_metadata(self._name, self._role, tuple(context.invocation_metadata() or ()))
-        log.trace_id.set(hop.trace_id)  # each call runs in a task of its own, and the value ends with it
-        # Set first, it goes out however the call ends.
-        context.set_trailing_metadata(((hop_report.HOP_METADATA_KEY, hop_report.encode(hop)),))
-        started = time.monotonic()
-        peer = unquote(context.peer())  # asked now: gRPC forgets it when the call is over
-        ending = grpc.StatusCode.UNKNOWN  # what gRPC makes of an exception that nobody foresaw
-        self._under_way += 1
-        self._idle.clear()
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        code = self._code(error)
         try:
-            if self._refuses:
-                await context.abort(grpc.StatusCode.UNAVAILABLE, f"{self._name} is shutting down")
-            yield
-            ending = grpc.StatusCode.OK
-        except GreetingError as error:
-            ending = _CODES[type(error)]
-            await context.abort(ending, str(error))
-        except DecodeError:
-            ending = grpc.StatusCode.INTERNAL  # as gRPC in other languages says it
-            await context.abort(ending, "the bytes received are no TalkRequest")
-        except grpc.aio.AbortError:
-            ending = context.code()
-            raise
-        except asyncio.CancelledError:
-            ending = _cut_off(context)
-            raise
-        except grpc.aio.InternalError as error:
-            # Nothing can be sent any more: for the caller the call is over, and the task of the call is
-            # cancelled a moment later.
-            ending = _cut_off(context)
-            raise asyncio.CancelledError from error
+            if isinstance(error, GreetingError):
+                await self._context.abort(code, str(error))
+            elif isinstance(error, DecodeError):
+                await self._context.abort(code, "the bytes received are no TalkRequest")
+            elif isinstance(error, grpc.aio.InternalError):
+                # Nothing can be sent: for the caller the call is over, and its task is cancelled soon.
+                raise asyncio.CancelledError from error
         finally:
-            self._under_way -= 1
-            if not self._under_way:
-                self._idle.set()
-            if self._call_log:
-                facts = log.fields(
-                    code=ending.name, ms=round((time.monotonic() - started) * 1000, 1), peer=peer
-                )
-                _logger.info(method, extra=facts)
+            self._leave(code)
+
+    def _code(self, error: BaseException | None) -> grpc.StatusCode:
+        if error is None:
+            return grpc.StatusCode.OK
+        if isinstance(error, GreetingError):
+            return _STATUS_CODES[type(error)]
+        if isinstance(error, DecodeError):
+            return grpc.StatusCode.INTERNAL  # as gRPC in other languages does
+        if isinstance(error, grpc.aio.AbortError):
+            return self._context.code()
+        if isinstance(error, asyncio.CancelledError | GeneratorExit | grpc.aio.InternalError):
+            late = self._context.time_remaining() == 0
+            return grpc.StatusCode.DEADLINE_EXCEEDED if late else grpc.StatusCode.CANCELLED
+        return grpc.StatusCode.UNKNOWN
+
+    def _leave(self, code: grpc.StatusCode) -> None:
+        self._calls.gate.leave()
+        milliseconds = round((time.monotonic() - self._started) * 1000, 1)
+        log.call_line(self._method, self._hop.trace_id, code.name, milliseconds, unquote(self._peer))
 
 
-async def _requests(received: AsyncIterator[bytes], decode: Decode, *, streams: bool) -> AsyncIterator[Any]:
-    """The messages of a call. It ends only where the caller has said that it is done.
+async def only_request(context: Context) -> bytes:
+    """Return the one request of a call.
 
-    grpc.aio ends `received` alike where the caller has cancelled, or its deadline has passed, and cancels
-    the task of the call a moment later. Whoever took that for the end would answer half a stream, or pass
-    it on as a whole one.
-
-    Args:
-        received: the messages as bytes.
-        decode: makes a message of bytes.
-        streams: whether the caller may send more than one; one is complete when it is there.
+    Unary methods are served as request streams: grpc.aio never answers a unary call without a message.
     """
-    complete = False
-    async for message in received:
-        complete = not streams
-        yield decode(message)
-    if not complete:
+    request: Any = await context.read()
+    if request is grpc.aio.EOF:
         await asyncio.sleep(_CANCELLATION_SECONDS)
-
-
-def _cut_off(context: Context) -> grpc.StatusCode:
-    """How a call ended that its caller, or its deadline, has cut off."""
-    late = context.time_remaining() == 0
-    return grpc.StatusCode.DEADLINE_EXCEEDED if late else grpc.StatusCode.CANCELLED
-
-
-def _as_it_is(message: bytes) -> bytes:
+        await context.abort(grpc.StatusCode.INTERNAL, "the call has no request message")
+    message: bytes = request
     return message
 
 
-def _arity(streaming: bool) -> str:
-    return "stream" if streaming else "unary"
+async def all_requests(context: Context) -> AsyncIterator[bytes]:
+    """Yield the requests of a call. It ends only where the caller has half-closed the stream.
+
+    grpc.aio ends the stream alike where the caller has cancelled, or its deadline has passed, and cancels the
+    task of the call a moment later. Without the wait, half a stream would pass for a whole one.
+    """
+    while True:
+        request: Any = await context.read()
+        if request is grpc.aio.EOF:
+            await asyncio.sleep(_CANCELLATION_SECONDS)
+            return
+        yield request

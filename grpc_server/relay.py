@@ -1,63 +1,109 @@
-"""A middle hop: asks the next hop instead of answering, and passes on all that belongs to the caller."""
+"""A middle hop: calls the next hop instead of answering, and passes on everything that belongs to the caller."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
+from typing import Any
 
 import grpc
 
+from grpc_server.call import Calls, Context, ServedCall, all_requests, only_request
 from hello_mesh.net.call_status import CallStatus, StatusWatcher
-from hello_mesh.net.rpc import LANDING_SERVICE, method_path
+from hello_mesh.net.rpc import method_path
 from hello_mesh.propagation.headers import propagated_trailers
-from hello_mesh.propagation.trace_context import Metadata
-
-Context = grpc.aio.ServicerContext[bytes, bytes]
-Call = grpc.aio.StreamStreamCall[bytes, bytes]
-Forward = Callable[[Metadata], tuple[tuple[str, str | bytes], ...]]
-"""Chooses, from an incoming call's metadata, what goes along on the outgoing call."""
 
 
-def relay_handlers(channel: grpc.aio.Channel, forward: Forward) -> grpc.GenericRpcHandler:
-    """Handlers that relay every method of the service over `channel`.
+class Relay:
+    """Relays the four patterns over `channel` as bytes: no field that this hop does not know gets lost."""
 
-    On the wire a unary call is a stream of one message, so one relay of streams serves all four patterns;
-    and since a relay never looks inside a message, it passes bytes and loses no field that it does not know.
+    def __init__(self, calls: Calls, channel: grpc.aio.Channel, *, propagate: bool) -> None:
+        self._calls = calls
+        self._propagate = propagate
+        self._talk = channel.unary_unary(method_path("Talk"))
+        self._streams = {
+            name: channel.stream_stream(method_path(name))
+            for name in ("TalkOneAnswerMore", "TalkMoreAnswerOne", "TalkBidirectional")
+        }
+
+    def _headers(self, served: ServedCall) -> tuple[tuple[str, str | bytes], ...]:
+        return served.headers if self._propagate else ()
+
+    async def Talk(self, _requests: AsyncIterator[bytes], context: Context) -> bytes:
+        async with self._calls.serve("Talk", context) as served:
+            request = await only_request(context)
+            call: Any = self._talk(
+                request, metadata=self._headers(served), timeout=remaining_timeout(context.time_remaining())
+            )
+            try:
+                response: bytes = await call
+            except grpc.aio.AioRpcError as error:
+                trailing: Any = error.trailing_metadata()
+                await propagate_status(
+                    CallStatus(error.code(), error.details() or "", tuple(trailing)), context, served
+                )
+                raise
+            if initial := propagated_trailers(await call.initial_metadata()):
+                await context.send_initial_metadata(initial)
+            if trailers := propagated_trailers(await call.trailing_metadata()):
+                context.set_trailing_metadata((*served.report, *trailers))
+            return response
+
+    async def TalkOneAnswerMore(
+        self, _requests: AsyncIterator[bytes], context: Context
+    ) -> AsyncIterator[bytes]:
+        async for response in self._responses("TalkOneAnswerMore", context):
+            yield response
+
+    async def TalkBidirectional(
+        self, _requests: AsyncIterator[bytes], context: Context
+    ) -> AsyncIterator[bytes]:
+        async for response in self._responses("TalkBidirectional", context):
+            yield response
+
+    async def TalkMoreAnswerOne(self, _requests: AsyncIterator[bytes], context: Context) -> bytes:
+        responses = [response async for response in self._responses("TalkMoreAnswerOne", context)]
+        return responses[0]
+
+    async def _responses(self, method: str, context: Context) -> AsyncIterator[bytes]:
+        async with self._calls.serve(method, context) as served:
+            call: Any = self._streams[method](
+                all_requests(context),
+                metadata=self._headers(served),
+                timeout=remaining_timeout(context.time_remaining()),
+            )
+            watcher = StatusWatcher(call)
+            try:
+                if initial := propagated_trailers(await call.initial_metadata()):
+                    await context.send_initial_metadata(initial)
+                async for response in _uninterrupted(call):
+                    yield response
+            except grpc.aio.AioRpcError:
+                pass
+            finally:
+                call.cancel()
+            await propagate_status(await watcher.ending(), context, served)
+
+
+async def _uninterrupted(call: Any) -> AsyncIterator[bytes]:
+    """Yield the responses of a call without ever cancelling a read: grpc.aio leaks one that is cancelled.
+
+    https://github.com/grpc/grpc/issues/43360
     """
-    return grpc.method_handlers_generic_handler(
-        LANDING_SERVICE.full_name,
-        {
-            method.name: grpc.stream_stream_rpc_method_handler(_relay(channel, method.name, forward))
-            for method in LANDING_SERVICE.methods
-        },
-    )
-
-
-def _relay(
-    channel: grpc.aio.Channel, method: str, forward: Forward
-) -> Callable[[AsyncIterator[bytes], Context], Awaitable[None]]:
-    ask: grpc.aio.StreamStreamMultiCallable[bytes, bytes] = channel.stream_stream(method_path(method))
-
-    async def relay(requests: AsyncIterator[bytes], context: Context) -> None:
-        metadata = forward(tuple(context.invocation_metadata() or ()))
-        call = ask(metadata=metadata, timeout=_left(context.time_remaining()))
-        watch = StatusWatcher(call)
+    responses = aiter(call)
+    while True:
+        reading = asyncio.ensure_future(anext(responses))
         try:
-            async with asyncio.TaskGroup() as tasks:
-                asking = tasks.create_task(_pass_requests(requests, call))
-                await _pass_answers(call, context)
-                asking.cancel()  # the call is over, whatever the caller would still say
-        finally:
-            call.cancel()  # no effect on a call that is over
-        await _end_alike(await watch.ending(), context)
+            response = await asyncio.shield(reading)
+        except asyncio.CancelledError:
+            call.cancel()
+            await asyncio.wait((reading,))
+            reading.exception()  # retrieved, so that asyncio does not log it
+            raise
+        except StopAsyncIteration:
+            return
+        yield response
 
-    return relay
 
-
-def _left(seconds: float | None) -> float | None:
-    """The deadline of the outgoing call: the time that is left, None where there is no deadline.
-
-    gRPC puts a timeout on the wire with three digits, rounded up, so that a call could gain time at every
-    hop. A millisecond below a number of three digits, it comes out as that number.
-    """
+def remaining_timeout(seconds: float | None) -> float | None:
     if seconds is None:
         return None
     milliseconds = int(seconds * 1000)
@@ -65,32 +111,8 @@ def _left(seconds: float | None) -> float | None:
     return max(0, milliseconds // unit * unit - 1) / 1000
 
 
-async def _pass_requests(requests: AsyncIterator[bytes], call: Call) -> None:
-    # Each write waits for room towards the next hop before the next message is taken from the caller,
-    # so that at no time more than one message of a stream is held here.
-    try:
-        async for message in requests:
-            await call.write(message)
-        await call.done_writing()
-    except (grpc.aio.AioRpcError, grpc.aio.InternalError, asyncio.InvalidStateError):
-        pass  # the next hop has ended the call: how, comes out where its answers are read
-
-
-async def _pass_answers(call: Call, context: Context) -> None:
-    try:
-        if initial := propagated_trailers(await call.initial_metadata()):
-            await context.send_initial_metadata(initial)
-        async for message in call:
-            await context.write(message)
-    except grpc.aio.AioRpcError:
-        pass  # the call has ended with a status: `_end_alike` passes it on
-    except grpc.aio.InternalError as error:
-        raise asyncio.CancelledError from error  # the caller takes no more answers
-
-
-async def _end_alike(end: CallStatus, context: Context) -> None:
-    """Ends the caller's call as the next hop ended its own: the same status, text and trailing metadata."""
-    # This hop's own trailing metadata is there already and stays first: hops report in order of the way.
-    context.set_trailing_metadata((*context.trailing_metadata(), *propagated_trailers(end.trailing)))
-    if end.code is not grpc.StatusCode.OK:
-        await context.abort(end.code, end.details)
+async def propagate_status(status: CallStatus, context: Context, served: ServedCall) -> None:
+    """End the caller's call as the next hop ended its own: same status, text and trailing metadata."""
+    context.set_trailing_metadata((*served.report, *propagated_trailers(status.trailing)))
+    if status.code is not grpc.StatusCode.OK:
+        await context.abort(status.code, status.details)

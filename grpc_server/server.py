@@ -6,24 +6,22 @@ import signal
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
+from typing import Any
 
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
-from grpc_server.call import CallFrame
+from grpc_server.call import Calls
 from grpc_server.config import ServerConfig
-from grpc_server.relay import relay_handlers
+from grpc_server.relay import Relay
 from grpc_server.service import LandingService
 from hello_mesh.base.errors import RuntimeEnvironmentError
 from hello_mesh.base.listening import join_host_port
 from hello_mesh.base.text import excerpt
 from hello_mesh.net.channel import open_channel
-from hello_mesh.net.pb import landing_pb2_grpc
 from hello_mesh.net.rpc import LANDING_SERVICE, MAX_MESSAGE_BYTES
 from hello_mesh.net.tls import server_credentials
-from hello_mesh.propagation.headers import propagated_headers
-from hello_mesh.propagation.trace_context import Metadata
 
 _logger = logging.getLogger(__name__)
 
@@ -47,7 +45,7 @@ class RunningServer:
 
     _server: grpc.aio.Server
     _health: health.aio.HealthServicer
-    _frame: CallFrame
+    _calls: Calls
 
     async def drain(self, grace: float) -> None:
         """Takes no new calls and returns when the running ones are over, at most `grace` seconds later;
@@ -57,10 +55,10 @@ class RunningServer:
         their way with CANCELLED, and nobody can ask for the health any more.
         """
         await self._health.enter_graceful_shutdown()
-        self._frame.refuse_new_calls()
+        self._calls.gate.closed = True
         with suppress(TimeoutError):
             # Somebody may be watching the health for ever; only calls of the service are worth waiting for.
-            await asyncio.wait_for(self._frame.idle(), grace)
+            await asyncio.wait_for(self._calls.gate.idle(), grace)
         await self._server.stop(0)
 
 
@@ -72,18 +70,19 @@ async def running_server(config: ServerConfig) -> AsyncIterator[RunningServer]:
         RuntimeEnvironmentError: the port cannot be had, or certificates cannot be used.
     """
     async with AsyncExitStack() as stack:
-        frame = CallFrame(config.name, config.role, call_log=config.call_log)
-        server = grpc.aio.server(interceptors=(frame,), options=tuple(_OPTIONS.items()))
+        calls = Calls(config.name, config.role, config.extra_headers)
+        server = grpc.aio.server(options=tuple(_OPTIONS.items()))
         if config.backend is None:
-            landing_pb2_grpc.add_LandingServiceServicer_to_server(LandingService(config.max_results), server)
+            service: Any = LandingService(calls, config.max_results)
         else:
             channel = await stack.enter_async_context(open_channel(config.backend, config.certificates))
-            server.add_generic_rpc_handlers((relay_handlers(channel, _forwarding(config)),))
+            service = Relay(calls, channel, propagate=config.forward)
+        server.add_generic_rpc_handlers((_handlers(service),))
         health_servicer = await _add_helpers(server)
         port = _bind(server, config)
         await server.start()
         stack.push_async_callback(server.stop, 0)
-        yield RunningServer(port, server, health_servicer, frame)
+        yield RunningServer(port, server, health_servicer, calls)
 
 
 async def serve(config: ServerConfig, on_listening: Callable[[int], None]) -> bool:
@@ -128,13 +127,19 @@ async def _handlers_gone() -> None:
         await asyncio.wait(leaving, timeout=1)
 
 
-def _forwarding(config: ServerConfig) -> Callable[[Metadata], tuple[tuple[str, str | bytes], ...]]:
-    if config.extra_headers.denied:
-        _logger.warning("never forwarded, although configured: %s", ", ".join(config.extra_headers.denied))
-    if not config.forward:
-        _logger.warning("forwards no headers: every trace breaks at this hop")
-        return lambda _: ()
-    return lambda metadata: propagated_headers(metadata, config.extra_headers)
+def _handlers(service: Any) -> grpc.GenericRpcHandler:
+    """Return byte handlers for all methods. Requests are streams even where the method is unary: see `only_request`."""
+    return grpc.method_handlers_generic_handler(
+        LANDING_SERVICE.full_name,
+        {
+            method.name: (
+                grpc.stream_stream_rpc_method_handler
+                if method.server_streaming
+                else grpc.stream_unary_rpc_method_handler
+            )(getattr(service, method.name))
+            for method in LANDING_SERVICE.methods
+        },
+    )
 
 
 async def _add_helpers(server: grpc.aio.Server) -> health.aio.HealthServicer:

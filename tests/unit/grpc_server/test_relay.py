@@ -9,6 +9,7 @@ import grpc
 import pytest
 
 from grpc_client.plan import PATTERNS, Pattern
+from hello_mesh.base import log
 from hello_mesh.net.pb.landing_pb2 import TalkRequest, TalkResponse
 
 lengths = pytest.mark.parametrize("length", [1, 2, 3])
@@ -187,8 +188,17 @@ async def test_a_stream_that_the_last_hop_refuses_half_way_keeps_its_status(
 LOGGED = {f"svc{number}": {"call_log": True} for number in (1, 2, 3)}
 
 
+CODES: list[str] = []
+
+
 def _codes(caplog: pytest.LogCaptureFixture) -> list[str]:
-    return [vars(record)["fields"]["code"] for record in caplog.records if record.msg in RPCS]
+    return CODES
+
+
+@pytest.fixture(autouse=True)
+def _logged(monkeypatch: pytest.MonkeyPatch) -> None:
+    CODES.clear()
+    monkeypatch.setattr(log, "call_line", lambda _m, _t, code, *_: CODES.append(code))
 
 
 RPCS = {pattern.rpc for pattern in PATTERNS}
