@@ -195,7 +195,7 @@ class _Caller:
             pass  # the status is read below, where success has its own
         finally:
             call.cancel()  # no effect on a call that is over
-        return answers, await watch.ending()
+        return answers, await watch.status()
 
     def _remaining(self, started: float, pause: float = 0.0) -> float | None:
         """What is left of a call's time after a pause; None: it has as long as it likes."""

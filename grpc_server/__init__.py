@@ -1,1 +1,1 @@
-"""A hop of the chain: answers the four patterns, or relays them to the next hop."""
+"""One hop of the chain: answers the four methods, or relays them to the next hop."""

@@ -1,4 +1,4 @@
-"""What surrounds every call to this hop: the hop report, the log line, errors as statuses, the in-flight gate."""
+"""What surrounds every call to this hop: hop report, log line, errors as statuses, in-flight gate."""
 
 from __future__ import annotations  # the types of grpc take arguments in stubs only
 
@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator
 from types import TracebackType
-from typing import Any
+from typing import Any, Self, TypeAlias
 from urllib.parse import unquote
 
 import grpc
@@ -16,8 +16,9 @@ from hello_mesh.base import log
 from hello_mesh.base.errors import GreetingError, TooManyGreetingsError, UnknownIndexError
 from hello_mesh.propagation.headers import ExtraHeaders, propagated_headers
 from hello_mesh.propagation.hop_report import HOP_METADATA_KEY, Hop, Role, encode
+from hello_mesh.propagation.trace_context import MetadataPairs
 
-Context = grpc.aio.ServicerContext[bytes, bytes]
+CallContext: TypeAlias = "grpc.aio.ServicerContext[bytes, bytes]"
 
 _STATUS_CODES: dict[type[GreetingError], grpc.StatusCode] = {
     UnknownIndexError: grpc.StatusCode.INVALID_ARGUMENT,
@@ -33,6 +34,7 @@ class CallGate:
 
     def __init__(self) -> None:
         self.closed = False
+        """Whether new calls are refused."""
         self._in_flight = 0
         self._idle = asyncio.Event()
         self._idle.set()
@@ -56,112 +58,106 @@ class CallGate:
 class Calls:
     """What all calls to one hop have in common."""
 
-    def __init__(self, name: str, role: Role, extra: ExtraHeaders) -> None:
+    def __init__(self, name: str, role: Role, extra_headers: ExtraHeaders) -> None:
         self.gate = CallGate()
-        self._name = name
+        self.name = name
+        """The hop's name."""
         self._role = role
-        self._extra = extra
+        self._extra_headers = extra_headers
 
-    def serve(self, method: str, context: Context) -> ServedCall:
-        """Return the context manager in which a handler serves one call."""
-        headers = propagated_headers(context.invocation_metadata() or (), self._extra)
-        return ServedCall(self, method, context, headers, Hop.from_metadata(self._name, self._role, headers))
-
-    @property
-    def refusal(self) -> str:
-        """The status text of a call that comes too late."""
-        return f"{self._name} is shutting down"
+    def serve(self, method: str, context: CallContext) -> ServedCall:
+        """Return the context manager in which a handler serves one call of `method`."""
+        # One pass over the metadata: what the report needs is among what is propagated.
+        headers = propagated_headers(context.invocation_metadata() or (), self._extra_headers)
+        return ServedCall(self, method, context, headers, Hop.from_metadata(self.name, self._role, headers))
 
 
 class ServedCall:
-    """One call while this hop serves it. Errors leave it as statuses; leaving it writes the log line."""
+    """One call while this hop serves it. Errors leave it as statuses; its end writes the log line."""
 
-    __slots__ = ("_calls", "_context", "_hop", "_method", "_peer", "_started", "headers", "report")
+    __slots__ = ("_calls", "_context", "_method", "_peer", "_started", "_trace_id", "headers", "report")
 
     def __init__(
-        self,
-        calls: Calls,
-        method: str,
-        context: Context,
-        headers: tuple[tuple[str, str | bytes], ...],
-        hop: Hop,
+        self, calls: Calls, method: str, context: CallContext, headers: MetadataPairs, hop: Hop
     ) -> None:
         self._calls = calls
         self._method = method
         self._context = context
-        self._hop = hop
         self._started = time.monotonic()
         self._peer = context.peer()  # read now: gRPC forgets it when the call is over
+        self._trace_id = hop.trace_id
         self.headers = headers
         """What to propagate on the calls that this one causes."""
         self.report = ((HOP_METADATA_KEY, encode(hop)),)
         """This hop's report, as trailing metadata."""
 
-    async def __aenter__(self) -> ServedCall:
+    async def __aenter__(self) -> Self:
         self._calls.gate.enter()
-        log.trace_id.set(self._hop.trace_id)
-        # Set first, the report goes out however the call ends.
+        log.trace_id.set(self._trace_id)  # each call runs in a task of its own, and the value ends with it
+        # Set first, the report is sent however the call ends.
         self._context.set_trailing_metadata(self.report)
         if self._calls.gate.closed:
             try:
-                await self._context.abort(grpc.StatusCode.UNAVAILABLE, self._calls.refusal)
+                await self._context.abort(
+                    grpc.StatusCode.UNAVAILABLE, f"{self._calls.name} is shutting down: retry the call"
+                )
             finally:
                 self._leave(grpc.StatusCode.UNAVAILABLE)
         return self
 
     async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+        self, _kind: type[BaseException] | None, error: BaseException | None, _traceback: TracebackType | None
     ) -> None:
-        code = self._code(error)
+        code = grpc.StatusCode.OK if error is None else self._status_code(error)
         try:
             if isinstance(error, GreetingError):
                 await self._context.abort(code, str(error))
             elif isinstance(error, DecodeError):
-                await self._context.abort(code, "the bytes received are no TalkRequest")
+                await self._context.abort(code, "invalid request: the bytes received are not a TalkRequest")
             elif isinstance(error, grpc.aio.InternalError):
                 # Nothing can be sent: for the caller the call is over, and its task is cancelled soon.
                 raise asyncio.CancelledError from error
         finally:
             self._leave(code)
 
-    def _code(self, error: BaseException | None) -> grpc.StatusCode:
-        if error is None:
-            return grpc.StatusCode.OK
-        if isinstance(error, GreetingError):
-            return _STATUS_CODES[type(error)]
-        if isinstance(error, DecodeError):
-            return grpc.StatusCode.INTERNAL  # as gRPC in other languages does
-        if isinstance(error, grpc.aio.AbortError):
-            return self._context.code()
-        if isinstance(error, asyncio.CancelledError | GeneratorExit | grpc.aio.InternalError):
-            late = self._context.time_remaining() == 0
-            return grpc.StatusCode.DEADLINE_EXCEEDED if late else grpc.StatusCode.CANCELLED
-        return grpc.StatusCode.UNKNOWN
+    def _status_code(self, error: BaseException) -> grpc.StatusCode:
+        match error:
+            case GreetingError():
+                return _STATUS_CODES[type(error)]
+            case DecodeError():
+                return grpc.StatusCode.INTERNAL  # as gRPC in other languages does
+            case grpc.aio.AbortError():
+                return self._context.code()
+            case asyncio.CancelledError() | GeneratorExit() | grpc.aio.InternalError():
+                late = self._context.time_remaining() == 0
+                return grpc.StatusCode.DEADLINE_EXCEEDED if late else grpc.StatusCode.CANCELLED
+        return grpc.StatusCode.UNKNOWN  # what gRPC makes of any other exception
 
     def _leave(self, code: grpc.StatusCode) -> None:
         self._calls.gate.leave()
         milliseconds = round((time.monotonic() - self._started) * 1000, 1)
-        log.call_line(self._method, self._hop.trace_id, code.name, milliseconds, unquote(self._peer))
+        log.log_call(self._method, self._trace_id, code.name, milliseconds, unquote(self._peer))
 
 
-async def only_request(context: Context) -> bytes:
+async def read_request(context: CallContext) -> bytes:
     """Return the one request of a call.
 
-    Unary methods are served as request streams: grpc.aio never answers a unary call without a message.
+    Methods with one request are served as request streams, too: grpc.aio never answers a unary call that
+    its caller half-closes without a message.
     """
     request: Any = await context.read()
     if request is grpc.aio.EOF:
         await asyncio.sleep(_CANCELLATION_SECONDS)
-        await context.abort(grpc.StatusCode.INTERNAL, "the call has no request message")
+        await context.abort(grpc.StatusCode.INTERNAL, "invalid call: it has no request message")
     message: bytes = request
     return message
 
 
-async def all_requests(context: Context) -> AsyncIterator[bytes]:
-    """Yield the requests of a call. It ends only where the caller has half-closed the stream.
+async def read_requests(context: CallContext) -> AsyncIterator[bytes]:
+    """Yield the requests of a call. The end means that the caller has half-closed the stream.
 
-    grpc.aio ends the stream alike where the caller has cancelled, or its deadline has passed, and cancels the
-    task of the call a moment later. Without the wait, half a stream would pass for a whole one.
+    grpc.aio ends the stream in the same way if the caller has cancelled, or its deadline has passed, and
+    cancels the task a moment later. Without the wait, half a stream would be taken for a whole one.
     """
     while True:
         request: Any = await context.read()

@@ -1,4 +1,4 @@
-"""What a hop is to be, as one value."""
+"""The configuration of a hop, as one value."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,13 +9,17 @@ from hello_mesh.base.text import excerpt
 from hello_mesh.propagation.headers import ExtraHeaders
 from hello_mesh.propagation.hop_report import Role
 
-# The longest name of a host. Eight hops that report it must fit into the metadata of one call.
-_LONGEST_NAME = 253
+# The longest host name. The reports of eight hops with such names fit into the metadata of one call.
+_MAX_NAME = 253
 
 
 @dataclass(frozen=True)
 class ServerConfig:
-    """Everything that a hop needs to know; nothing else is read from the environment."""
+    """Everything that a hop needs to know. It reads nothing else from the environment.
+
+    Raises:
+        UsageError: the name does not fit into reports and logs.
+    """
 
     name: str
     """The hop's name in reports and logs."""
@@ -24,35 +28,27 @@ class ServerConfig:
     """The address or host name to listen on; `[::]` is every address, IPv4 included."""
 
     port: int = 9996
-    """The port to listen on; 0: any free one."""
+    """The port to listen on; 0 is any free one."""
 
     backend: str | None = None
-    """The gRPC target of the next hop. None: this is the last hop."""
+    """The gRPC target of the next hop. None makes this the last hop."""
 
     certificates: Path | None = None
-    """The folder of `hello_mesh.net.tls`, for the server and towards the next hop. None: plaintext on both."""
+    """The folder for `hello_mesh.net.tls`, as a server and towards the next hop. None is plaintext."""
 
     forward: bool = True
-    """Whether a relay forwards headers. False shows what breaks when an application does not."""
+    """Whether a relay propagates headers. False shows what an application without propagation breaks."""
 
     extra_headers: ExtraHeaders = field(default_factory=ExtraHeaders)
-    """Headers to forward besides the families of `hello_mesh.propagation.headers`."""
+    """Headers to propagate in addition to the families of `hello_mesh.propagation.headers`."""
 
     grace: float = 10.0
-    """Seconds that running calls get to finish when the server stops."""
-
-    max_results: int = 10_000
-    """How many greetings one call of TalkOneAnswerMore or TalkMoreAnswerOne may ask for."""
-
-    call_log: bool = True
-    """Whether every call leaves a line in the log."""
+    """Seconds that calls in flight have to finish when the server stops."""
 
     def __post_init__(self) -> None:
-        """Raises UsageError for a name that would not fit into reports and logs."""
-        if not (self.name.strip() and self.name.isprintable() and len(quote(self.name)) <= _LONGEST_NAME):
+        if not (self.name.strip() and self.name.isprintable() and len(quote(self.name)) <= _MAX_NAME):
             raise UsageError(
-                f"{excerpt(self.name)!r} is no name for a hop:"
-                f" use 1 to {_LONGEST_NAME} printable ASCII characters"
+                f"invalid hop name {excerpt(self.name)!r}: use 1 to {_MAX_NAME} printable ASCII characters"
             )
 
     @property

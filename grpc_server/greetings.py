@@ -1,4 +1,4 @@
-"""What the demo says: a greeting for a language index. Knows nothing of gRPC."""
+"""The domain of the demo: a greeting for a language index. It knows no gRPC."""
 
 from collections.abc import Sequence
 
@@ -7,45 +7,48 @@ from hello_mesh.base.text import excerpt
 
 HELLOS = ("Hello", "Bonjour", "Hola", "こんにちは", "Ciao", "안녕하세요")
 
+MAX_GREETINGS = 10_000
+"""The most greetings that one call can request: about one megabyte in a single answer."""
+
 
 def greeting(index: str) -> str:
-    """The greeting for an index in ASCII digits.
+    """Return the greeting for an index in ASCII digits.
 
     Raises:
-        UnknownIndexError: anything else, or an index out of range.
+        UnknownIndexError: the index is not a number in ASCII digits, or is out of range.
     """
-    # Not int(index): it takes spaces, signs, underscores and the digits of every script, and it refuses
-    # thousands of zeros with an error of its own.
+    # int() would accept spaces, signs, underscores and digits of every script, and it refuses thousands of
+    # zeros with an error of its own.
     if index.isascii() and index.isdigit():
         digits = index.lstrip("0") or "0"
         if len(digits) == 1 and int(digits) < len(HELLOS):
             return HELLOS[int(digits)]
     raise UnknownIndexError(
-        f'"{excerpt(index)}" is no language index: use a number from 0 to {len(HELLOS) - 1}'
+        f'invalid language index "{excerpt(index)}": use a number from 0 to {len(HELLOS) - 1}'
     )
 
 
-def listed(data: str, at_most: int) -> Sequence[str]:
-    """The indexes of a comma-separated list, every one of them checked.
+def parse_indexes(data: str) -> Sequence[str]:
+    """Return the indexes of a comma-separated list, after checking every one of them.
 
     Raises:
-        UnknownIndexError: one of them is none.
-        TooManyGreetingsError: there are more than `at_most`.
+        UnknownIndexError: one of them names no greeting.
+        TooManyGreetingsError: the list is too long.
     """
-    check_count(data.count(",") + 1, at_most)
+    check_count(data.count(",") + 1)
     indexes = data.split(",")
     for index in indexes:
         greeting(index)
     return indexes
 
 
-def check_count(asked: int, at_most: int) -> None:
-    """Refuses a call that asks for more than `at_most` greetings.
+def check_count(requested: int) -> None:
+    """Refuse a call that requests more than `MAX_GREETINGS`.
 
     Raises:
         TooManyGreetingsError: it does.
     """
-    if asked > at_most:
+    if requested > MAX_GREETINGS:
         raise TooManyGreetingsError(
-            f"one call may ask for {at_most} greetings, this one asks for {asked} or more"
+            f"too many greetings in one call ({requested} or more): request at most {MAX_GREETINGS}"
         )

@@ -1,4 +1,4 @@
-"""A middle hop: calls the next hop instead of answering, and passes on everything that belongs to the caller."""
+"""A middle hop: calls the next hop, and passes on everything that belongs to the caller."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -6,70 +6,70 @@ from typing import Any
 
 import grpc
 
-from grpc_server.call import Calls, Context, ServedCall, all_requests, only_request
+from grpc_server.call import CallContext, Calls, ServedCall, read_request, read_requests
 from hello_mesh.net.call_status import CallStatus, StatusWatcher
 from hello_mesh.net.rpc import method_path
 from hello_mesh.propagation.headers import propagated_trailers
 
 
 class Relay:
-    """Relays the four patterns over `channel` as bytes: no field that this hop does not know gets lost."""
+    """The four methods, each bound once to the server.
 
-    def __init__(self, calls: Calls, channel: grpc.aio.Channel, *, propagate: bool) -> None:
+    Messages pass as bytes: a relay never looks inside them, and loses no field that it does not know.
+    """
+
+    def __init__(self, calls: Calls, channel: grpc.aio.Channel, *, forward: bool) -> None:
         self._calls = calls
-        self._propagate = propagate
-        self._talk = channel.unary_unary(method_path("Talk"))
-        self._streams = {
-            name: channel.stream_stream(method_path(name))
-            for name in ("TalkOneAnswerMore", "TalkMoreAnswerOne", "TalkBidirectional")
+        self._forward = forward
+        self._talk: Any = channel.unary_unary(method_path("Talk"))
+        self._talk_more: Any = channel.stream_unary(method_path("TalkMoreAnswerOne"))
+        # A stream of one request is a unary request on the wire.
+        self._streams: dict[str, Any] = {
+            method: channel.stream_stream(method_path(method))
+            for method in ("TalkOneAnswerMore", "TalkBidirectional")
         }
 
-    def _headers(self, served: ServedCall) -> tuple[tuple[str, str | bytes], ...]:
-        return served.headers if self._propagate else ()
-
-    async def Talk(self, _requests: AsyncIterator[bytes], context: Context) -> bytes:
+    async def Talk(self, _requests: AsyncIterator[bytes], context: CallContext) -> bytes:
+        """Relay one request and one response."""
         async with self._calls.serve("Talk", context) as served:
-            request = await only_request(context)
-            call: Any = self._talk(
-                request, metadata=self._headers(served), timeout=remaining_timeout(context.time_remaining())
-            )
-            try:
-                response: bytes = await call
-            except grpc.aio.AioRpcError as error:
-                trailing: Any = error.trailing_metadata()
-                await propagate_status(
-                    CallStatus(error.code(), error.details() or "", tuple(trailing)), context, served
-                )
-                raise
-            if initial := propagated_trailers(await call.initial_metadata()):
-                await context.send_initial_metadata(initial)
-            if trailers := propagated_trailers(await call.trailing_metadata()):
-                context.set_trailing_metadata((*served.report, *trailers))
-            return response
+            call = self._talk(await read_request(context), **self._outgoing(context, served))
+            return await _forward_response(call, None, context, served)
 
     async def TalkOneAnswerMore(
-        self, _requests: AsyncIterator[bytes], context: Context
+        self, _requests: AsyncIterator[bytes], context: CallContext
     ) -> AsyncIterator[bytes]:
-        async for response in self._responses("TalkOneAnswerMore", context):
+        """Relay one request and a stream of responses."""
+        async for response in self._forward_stream("TalkOneAnswerMore", context):
             yield response
+
+    async def TalkMoreAnswerOne(self, _requests: AsyncIterator[bytes], context: CallContext) -> bytes:
+        """Relay a stream of requests and one response."""
+        async with self._calls.serve("TalkMoreAnswerOne", context) as served:
+            call = self._talk_more(read_requests(context), **self._outgoing(context, served))
+            return await _forward_response(call, StatusWatcher(call), context, served)
 
     async def TalkBidirectional(
-        self, _requests: AsyncIterator[bytes], context: Context
+        self, _requests: AsyncIterator[bytes], context: CallContext
     ) -> AsyncIterator[bytes]:
-        async for response in self._responses("TalkBidirectional", context):
+        """Relay two streams."""
+        async for response in self._forward_stream("TalkBidirectional", context):
             yield response
 
-    async def TalkMoreAnswerOne(self, _requests: AsyncIterator[bytes], context: Context) -> bytes:
-        responses = [response async for response in self._responses("TalkMoreAnswerOne", context)]
-        return responses[0]
+    def _outgoing(self, context: CallContext, served: ServedCall) -> dict[str, Any]:
+        """Return the trace headers and the deadline of the outgoing call."""
+        return {
+            "metadata": served.headers if self._forward else (),
+            "timeout": remaining_timeout(context.time_remaining()),
+        }
 
-    async def _responses(self, method: str, context: Context) -> AsyncIterator[bytes]:
+    async def _forward_stream(self, method: str, context: CallContext) -> AsyncIterator[bytes]:
+        """Yield the responses of the next hop while gRPC sends it the caller's requests.
+
+        gRPC takes the next request only when there is room for it towards the next hop, so that at most one
+        message per direction is held here.
+        """
         async with self._calls.serve(method, context) as served:
-            call: Any = self._streams[method](
-                all_requests(context),
-                metadata=self._headers(served),
-                timeout=remaining_timeout(context.time_remaining()),
-            )
+            call = self._streams[method](read_requests(context), **self._outgoing(context, served))
             watcher = StatusWatcher(call)
             try:
                 if initial := propagated_trailers(await call.initial_metadata()):
@@ -77,14 +77,40 @@ class Relay:
                 async for response in _uninterrupted(call):
                     yield response
             except grpc.aio.AioRpcError:
-                pass
+                pass  # the next hop ended the call: `propagate_status` passes its status on
             finally:
-                call.cancel()
-            await propagate_status(await watcher.ending(), context, served)
+                call.cancel()  # no effect on a call that is over
+            await propagate_status(await watcher.status(), context, served)
+
+
+async def _forward_response(
+    call: Any, watcher: StatusWatcher | None, context: CallContext, served: ServedCall
+) -> bytes:
+    """Return the next hop's only response, or end the caller's call with the next hop's status.
+
+    A `watcher` is needed where requests are streamed: one that cannot be sent hides the true status.
+    """
+    try:
+        response: bytes = await call
+    except grpc.aio.AioRpcError as error:
+        trailing: Any = error.trailing_metadata()
+        status = CallStatus(error.code(), error.details() or "", tuple(trailing))
+        if watcher is not None:
+            status = await watcher.status()
+        if status.code is grpc.StatusCode.OK:
+            text = "the next hop ended the call without a response"
+            status = CallStatus(grpc.StatusCode.INTERNAL, text, status.trailing)
+        await propagate_status(status, context, served)
+        raise
+    if initial := propagated_trailers(await call.initial_metadata()):
+        await context.send_initial_metadata(initial)
+    if trailers := propagated_trailers(await call.trailing_metadata()):
+        context.set_trailing_metadata((*served.report, *trailers))
+    return response
 
 
 async def _uninterrupted(call: Any) -> AsyncIterator[bytes]:
-    """Yield the responses of a call without ever cancelling a read: grpc.aio leaks one that is cancelled.
+    """Yield the responses of a call without cancelling a read: grpc.aio never frees a cancelled one.
 
     https://github.com/grpc/grpc/issues/43360
     """
@@ -94,7 +120,7 @@ async def _uninterrupted(call: Any) -> AsyncIterator[bytes]:
         try:
             response = await asyncio.shield(reading)
         except asyncio.CancelledError:
-            call.cancel()
+            call.cancel()  # which ends the read
             await asyncio.wait((reading,))
             reading.exception()  # retrieved, so that asyncio does not log it
             raise
@@ -104,6 +130,11 @@ async def _uninterrupted(call: Any) -> AsyncIterator[bytes]:
 
 
 def remaining_timeout(seconds: float | None) -> float | None:
+    """Return the timeout of the outgoing call in seconds: the time that is left, None without a deadline.
+
+    gRPC sends a timeout with three digits, rounded up, so a call could gain time at every hop. One
+    millisecond below a number of three digits is sent as that number.
+    """
     if seconds is None:
         return None
     milliseconds = int(seconds * 1000)
@@ -111,8 +142,9 @@ def remaining_timeout(seconds: float | None) -> float | None:
     return max(0, milliseconds // unit * unit - 1) / 1000
 
 
-async def propagate_status(status: CallStatus, context: Context, served: ServedCall) -> None:
-    """End the caller's call as the next hop ended its own: same status, text and trailing metadata."""
+async def propagate_status(status: CallStatus, context: CallContext, served: ServedCall) -> None:
+    """End the caller's call as the next hop ended its own: the same status, text and trailing metadata."""
+    # This hop's own report stays first: hops report in the order of the path.
     context.set_trailing_metadata((*served.report, *propagated_trailers(status.trailing)))
     if status.code is not grpc.StatusCode.OK:
         await context.abort(status.code, status.details)

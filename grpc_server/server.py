@@ -6,7 +6,6 @@ import signal
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
-from typing import Any
 
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
@@ -15,22 +14,20 @@ from grpc_reflection.v1alpha import reflection
 from grpc_server.call import Calls
 from grpc_server.config import ServerConfig
 from grpc_server.relay import Relay
-from grpc_server.service import LandingService
-from hello_mesh.base.errors import RuntimeEnvironmentError
-from hello_mesh.base.listening import join_host_port
-from hello_mesh.base.text import excerpt
+from grpc_server.service import Answering
+from hello_mesh.base.listening import cannot_listen, join_host_port
 from hello_mesh.net.channel import open_channel
 from hello_mesh.net.rpc import LANDING_SERVICE, MAX_MESSAGE_BYTES
 from hello_mesh.net.tls import server_credentials
 
 _logger = logging.getLogger(__name__)
 
-_OPTIONS = {
+_SERVER_OPTIONS = {
     "grpc.max_receive_message_length": MAX_MESSAGE_BYTES,
-    # Without this a second server takes the same port without a word and gets a part of the calls.
+    # With the default, a second server takes the same port silently and gets a part of the calls.
     "grpc.so_reuseport": 0,
-    # Clients may keep idle connections alive; gRPC's default answers pings more often than every
-    # five minutes by closing the connection.
+    # Clients may keep idle connections alive. By default gRPC closes a connection that pings more often
+    # than every five minutes.
     "grpc.keepalive_permit_without_calls": 1,
     "grpc.http2.min_ping_interval_without_data_ms": 1000,
 }
@@ -41,44 +38,43 @@ class RunningServer:
     """A server that accepts calls."""
 
     port: int
-    """The port that it listens on, also where any free one was asked for."""
+    """The port that it listens on, also if the configuration asked for any free one."""
 
     _server: grpc.aio.Server
     _health: health.aio.HealthServicer
     _calls: Calls
 
     async def drain(self, grace: float) -> None:
-        """Takes no new calls and returns when the running ones are over, at most `grace` seconds later;
-        what still runs then is cut off.
+        """Refuse new calls, and return when those in flight are over, at most `grace` seconds later.
 
-        New calls are refused by us as long as others run: gRPC's own graceful stop ends those that are on
-        their way with CANCELLED, and nobody can ask for the health any more.
+        Calls that still run then are cut off. The hop refuses new calls itself: gRPC's own graceful stop ends
+        calls that are on their way with CANCELLED, and no health check is answered any more.
         """
         await self._health.enter_graceful_shutdown()
         self._calls.gate.closed = True
         with suppress(TimeoutError):
-            # Somebody may be watching the health for ever; only calls of the service are worth waiting for.
+            # A health watcher can stay for ever; only calls of the service are worth waiting for.
             await asyncio.wait_for(self._calls.gate.idle(), grace)
         await self._server.stop(0)
 
 
 @asynccontextmanager
 async def running_server(config: ServerConfig) -> AsyncIterator[RunningServer]:
-    """A server for as long as the context lasts; its end cuts off what still runs.
+    """Run a server for as long as the context lasts; its end cuts off calls in flight.
 
     Raises:
-        RuntimeEnvironmentError: the port cannot be had, or certificates cannot be used.
+        RuntimeEnvironmentError: the port is in use, or certificates cannot be used.
     """
     async with AsyncExitStack() as stack:
         calls = Calls(config.name, config.role, config.extra_headers)
-        server = grpc.aio.server(options=tuple(_OPTIONS.items()))
-        if config.backend is None:
-            service: Any = LandingService(calls, config.max_results)
-        else:
+        server = grpc.aio.server(options=tuple(_SERVER_OPTIONS.items()))
+        service: Answering | Relay = Answering(calls)
+        if config.backend is not None:
+            _warn_about_headers(config)
             channel = await stack.enter_async_context(open_channel(config.backend, config.certificates))
-            service = Relay(calls, channel, propagate=config.forward)
+            service = Relay(calls, channel, forward=config.forward)
         server.add_generic_rpc_handlers((_handlers(service),))
-        health_servicer = await _add_helpers(server)
+        health_servicer = await _add_health_and_reflection(server)
         port = _bind(server, config)
         await server.start()
         stack.push_async_callback(server.stop, 0)
@@ -86,17 +82,17 @@ async def running_server(config: ServerConfig) -> AsyncIterator[RunningServer]:
 
 
 async def serve(config: ServerConfig, on_listening: Callable[[int], None]) -> bool:
-    """Serves until SIGTERM or SIGINT; the first drains, the second ends at once.
+    """Serve until SIGTERM or SIGINT; the first drains, the second stops at once.
 
     Args:
         config: what to serve.
-        on_listening: called with the port once calls are accepted.
+        on_listening: called with the port when the server accepts calls.
 
     Returns:
-        Whether it drained; False where a second signal cut it short.
+        Whether it drained; False if a second signal cut it short.
 
     Raises:
-        RuntimeEnvironmentError: as `running`.
+        RuntimeEnvironmentError: as `running_server`.
     """
     signals: asyncio.Queue[signal.Signals] = asyncio.Queue()
     loop = asyncio.get_running_loop()
@@ -111,24 +107,34 @@ async def serve(config: ServerConfig, on_listening: Callable[[int], None]) -> bo
         await asyncio.wait((draining, second), return_when=asyncio.FIRST_COMPLETED)
         drained = draining.done()
         second.cancel()
-        draining.cancel()  # no effect where it is done
+        draining.cancel()  # no effect if it is done
     _logger.info("stopped" if drained else "stopped at once by a second signal")
-    await _handlers_gone()
+    await _wait_for_handlers()
     if drained:
-        await draining  # what went wrong in it, if anything did
+        await draining  # raises what went wrong in it
     return drained
 
 
-async def _handlers_gone() -> None:
-    """Waits until the calls that were cut off have left their handlers: gRPC logs an error for each that
-    the event loop ends instead."""
+async def _wait_for_handlers() -> None:
+    """Wait until calls that were cut off have left their handlers: gRPC logs an error for each one that the
+    event loop ends instead."""
     leaving = asyncio.all_tasks() - {asyncio.current_task()}
     if leaving:
         await asyncio.wait(leaving, timeout=1)
 
 
-def _handlers(service: Any) -> grpc.GenericRpcHandler:
-    """Return byte handlers for all methods. Requests are streams even where the method is unary: see `only_request`."""
+def _warn_about_headers(config: ServerConfig) -> None:
+    if config.extra_headers.denied:
+        _logger.warning(
+            "headers that are never propagated, although configured: %s",
+            ", ".join(config.extra_headers.denied),
+        )
+    if not config.forward:
+        _logger.warning("headers are not propagated (--no-forward): every trace breaks at this hop")
+
+
+def _handlers(service: Answering | Relay) -> grpc.GenericRpcHandler:
+    """Return a handler of bytes for each method; see `grpc_server.call.read_request` for the request side."""
     return grpc.method_handlers_generic_handler(
         LANDING_SERVICE.full_name,
         {
@@ -142,11 +148,11 @@ def _handlers(service: Any) -> grpc.GenericRpcHandler:
     )
 
 
-async def _add_helpers(server: grpc.aio.Server) -> health.aio.HealthServicer:
+async def _add_health_and_reflection(server: grpc.aio.Server) -> health.aio.HealthServicer:
     health_servicer = health.aio.HealthServicer()
     health_pb2_grpc.add_HealthServicer_to_server(health_servicer, server)
     await health_servicer.set(LANDING_SERVICE.full_name, health_pb2.HealthCheckResponse.SERVING)
-    names = [LANDING_SERVICE.full_name, health.SERVICE_NAME, reflection.SERVICE_NAME]
+    names = (LANDING_SERVICE.full_name, health.SERVICE_NAME, reflection.SERVICE_NAME)
     reflection.enable_server_reflection(names, server)
     return health_servicer
 
@@ -158,7 +164,4 @@ def _bind(server: grpc.aio.Server, config: ServerConfig) -> int:
             return server.add_insecure_port(address)
         return server.add_secure_port(address, server_credentials(config.certificates))
     except RuntimeError as error:
-        raise RuntimeEnvironmentError(
-            f"cannot listen on {excerpt(address, 100)}: the port is taken, or the address is not one of this"
-            " machine; choose another with --port or --host"
-        ) from error
+        raise cannot_listen(config.host, config.port, "--port or --host") from error

@@ -1,55 +1,59 @@
-"""The last hop: answers every call itself."""
+"""The last hop: answers the four methods itself. Bytes in, bytes out."""
 
 import time
 import uuid
 from collections.abc import AsyncIterator
 
-from grpc_server.call import Calls, Context, all_requests, only_request
-from grpc_server.greetings import check_count, greeting, listed
+from grpc_server.call import CallContext, Calls, read_request, read_requests
+from grpc_server.greetings import check_count, greeting, parse_indexes
 from hello_mesh.base.errors import TooManyGreetingsError
 from hello_mesh.net.pb.landing_pb2 import OK, TalkRequest, TalkResponse, TalkResult
 from hello_mesh.net.rpc import MAX_MESSAGE_BYTES, STATUS_ANSWERED
 
 
-class LandingService:
-    """The four patterns, bytes in and bytes out."""
+class Answering:
+    """The four methods, each bound once to the server."""
 
-    def __init__(self, calls: Calls, max_results: int) -> None:
+    def __init__(self, calls: Calls) -> None:
         self._calls = calls
-        self._max_results = max_results
 
-    async def Talk(self, _requests: AsyncIterator[bytes], context: Context) -> bytes:
+    async def Talk(self, _requests: AsyncIterator[bytes], context: CallContext) -> bytes:
+        """Answer one index with one greeting."""
         async with self._calls.serve("Talk", context):
-            request = TalkRequest.FromString(await only_request(context))
+            request = TalkRequest.FromString(await read_request(context))
             return _response(_result(request.data))
 
     async def TalkOneAnswerMore(
-        self, _requests: AsyncIterator[bytes], context: Context
+        self, _requests: AsyncIterator[bytes], context: CallContext
     ) -> AsyncIterator[bytes]:
+        """Answer a list of indexes, one response each."""
         async with self._calls.serve("TalkOneAnswerMore", context):
-            request = TalkRequest.FromString(await only_request(context))
-            for index in listed(request.data, self._max_results):
+            request = TalkRequest.FromString(await read_request(context))
+            for index in parse_indexes(request.data):
                 yield _response(_result(index))
 
-    async def TalkMoreAnswerOne(self, _requests: AsyncIterator[bytes], context: Context) -> bytes:
+    async def TalkMoreAnswerOne(self, _requests: AsyncIterator[bytes], context: CallContext) -> bytes:
+        """Answer a stream of indexes with one response that holds a result for each."""
         async with self._calls.serve("TalkMoreAnswerOne", context):
             results: list[TalkResult] = []
             size = 0
-            async for message in all_requests(context):
-                check_count(len(results) + 1, self._max_results)
+            async for message in read_requests(context):
+                check_count(len(results) + 1)
                 results.append(_result(TalkRequest.FromString(message).data))
+                # Counting is not enough: an index can be padded with a megabyte of zeros.
                 size += results[-1].ByteSize()
                 if size > MAX_MESSAGE_BYTES:
                     raise TooManyGreetingsError(
-                        f"the answer would not fit into one message of {MAX_MESSAGE_BYTES} bytes"
+                        f"the answer exceeds {MAX_MESSAGE_BYTES} bytes: request fewer greetings"
                     )
             return _response(*results)
 
     async def TalkBidirectional(
-        self, _requests: AsyncIterator[bytes], context: Context
+        self, _requests: AsyncIterator[bytes], context: CallContext
     ) -> AsyncIterator[bytes]:
+        """Answer each message as it arrives."""
         async with self._calls.serve("TalkBidirectional", context):
-            async for message in all_requests(context):
+            async for message in read_requests(context):
                 yield _response(_result(TalkRequest.FromString(message).data))
 
 

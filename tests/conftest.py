@@ -74,7 +74,7 @@ async def start_chain() -> AsyncIterator[StartChain]:
             names = tuple(f"svc{number}" for number in range(1, length + 1))
             servers: list[RunningServer] = []
             for name in reversed(names):
-                config = ServerConfig(name=name, host="127.0.0.1", port=0, backend=backend, call_log=False)
+                config = ServerConfig(name=name, host="127.0.0.1", port=0, backend=backend)
                 config = replace(config, **(at or {}).get(name, {}))  # type: ignore[arg-type]
                 servers.append(await stack.enter_async_context(running_server(config)))
                 backend = f"127.0.0.1:{servers[-1].port}"
@@ -288,4 +288,5 @@ async def _no_task_is_left() -> AsyncIterator[None]:
 
 
 def _relay_tasks() -> list[str]:
-    return [str(task) for task in asyncio.all_tasks() if "_pass_requests" in str(task)]
+    names = ("_forward_stream", "_forward_response", "read_requests", "_consume_request_iterator")
+    return [str(task) for task in asyncio.all_tasks() if any(name in str(task) for name in names)]

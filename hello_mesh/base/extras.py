@@ -1,4 +1,4 @@
-"""What only an extra of the package brings, and what to say where it is not there."""
+"""Optional extras of the package, and the error if one is missing."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,16 +8,16 @@ from hello_mesh.base.errors import RuntimeEnvironmentError
 
 @contextmanager
 def extra(name: str) -> Iterator[None]:
-    """To be put around imports that need the extra `name`.
+    """Guard imports that need the extra `name`.
 
     Raises:
-        RuntimeEnvironmentError: it is not installed.
+        RuntimeEnvironmentError: the extra is not installed.
     """
     try:
         yield
     except ImportError as error:
         module = (error.name or str(error)).partition(".")[0]
         raise RuntimeEnvironmentError(
-            f"this needs the extra {name!r}, and {module} is not installed:"
-            f" scripts/setup, or pip install 'hello-servicemesh-grpc[{name}]'"
+            f"the extra {name!r} is not installed ({module} is missing):"
+            f" run scripts/setup, or pip install 'hello-servicemesh-grpc[{name}]'"
         ) from error

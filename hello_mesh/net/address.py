@@ -1,4 +1,4 @@
-"""Where a call goes: what a user writes, as the target that gRPC understands."""
+"""Addresses as users write them, as gRPC targets."""
 
 import ipaddress
 import re
@@ -17,12 +17,14 @@ _HIGHEST_PORT = 65535
 
 
 def grpc_target(address: str, default_port: int) -> str:
-    """The gRPC target for `address`: a host, `host:port`, an IP address, or a target as it is.
+    """Return the gRPC target for a host, `host:port`, an IP address, or a gRPC target.
 
-    `default_port` serves where the address names no port and its kind has one.
+    Args:
+        address: what the user wrote.
+        default_port: the port, if the address has none and needs one.
 
     Raises:
-        UsageError: where it is none of these.
+        UsageError: the address is none of these.
     """
     if dns := _DNS.fullmatch(address):
         return f"{dns['scheme']}{_endpoint(dns['endpoint'], default_port, address)}"
@@ -31,7 +33,7 @@ def grpc_target(address: str, default_port: int) -> str:
             listed = address.removeprefix(scheme).split(",")
             endpoints = [_endpoint(endpoint, default_port, address) for endpoint in listed]
             if any(_ip_version(endpoint) != version for endpoint in endpoints):
-                raise _unreadable(address)
+                raise _invalid_address(address)
             return f"{scheme}{','.join(endpoints)}"
     for scheme in _PORTLESS_SCHEMES:
         if address.startswith(scheme) and len(address) > len(scheme) and address.isprintable():
@@ -47,15 +49,15 @@ def _endpoint(endpoint: str, default_port: int, address: str) -> str:
         host, port = endpoint, str(default_port)
     bare = host[1:-1] if host.startswith("[") and host.endswith("]") else None
     if not (is_ipv6(bare) if bare is not None else _HOST.fullmatch(host)):
-        raise _unreadable(address)
+        raise _invalid_address(address)
     if not (_PORT.fullmatch(port) and 1 <= int(port) <= _HIGHEST_PORT):
-        raise UsageError(f"the port in {excerpt(address)!r} is not a number from 1 to 65535")
+        raise UsageError(f"invalid port in {excerpt(address)!r}: use a number from 1 to 65535")
     return f"{host}:{int(port)}"
 
 
-def _unreadable(address: str) -> UsageError:
+def _invalid_address(address: str) -> UsageError:
     return UsageError(
-        f"cannot read the address {excerpt(address)!r}: use a host, host:port, or a gRPC target such as"
+        f"invalid address {excerpt(address)!r}: use a host, host:port, or a gRPC target such as"
         " dns:///host:port or unix:/path"
     )
 

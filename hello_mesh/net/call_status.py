@@ -1,4 +1,4 @@
-"""How a call that we made ended."""
+"""How a call to another server ended."""
 
 import asyncio
 from collections.abc import Coroutine
@@ -7,11 +7,11 @@ from typing import Any
 
 import grpc
 
-# What grpc.aio says where a message could not be sent because the call was over already. It stands in for
-# the status with which the call really ended: before that has come in, or even after, for good.
+# grpc.aio reports this text if a message cannot be sent because the call is already over. It hides the
+# status with which the call really ended, for a moment or for good.
 # https://github.com/grpc/grpc/issues/36066
-_STAND_IN = "Internal error from Core"
-_STAND_IN_SECONDS = 1.0
+_PLACEHOLDER = "Internal error from Core"
+_PLACEHOLDER_SECONDS = 1.0
 
 
 @dataclass(frozen=True)
@@ -20,47 +20,49 @@ class CallStatus:
 
     code: grpc.StatusCode
     details: str
-    """The status text, "" where there is none."""
+    """The status text, "" if there is none."""
     trailing: tuple[tuple[str, str | bytes], ...]
     """Trailing metadata, in its order."""
 
 
 class StatusWatcher:
-    """Sees how a call ends, also where grpc.aio puts another status in place of the one that came in."""
+    """Finds the status of a call, also if grpc.aio hides the one that the server sent.
+
+    Create it right after the call.
+    """
 
     def __init__(self, call: grpc.aio.Call) -> None:
-        """To be made as soon as the call is."""
         self._call = call
-        self._seen: CallStatus | None = None
-        call.add_done_callback(self._see)
+        self._found: CallStatus | None = None
+        call.add_done_callback(self._keep)
 
-    async def ending(self) -> CallStatus:
-        """Waits until the call is over and says how it ended."""
-        ending = await _read(self._call)
+    async def status(self) -> CallStatus:
+        """Wait until the call is over, and return its status."""
+        status = await _read_status(self._call)
         waited = 0.0
-        while self._seen is None and ending.details == _STAND_IN and waited < _STAND_IN_SECONDS:
-            # The true status is on its way, and grpc.aio tells nobody when it is there.
+        while self._found is None and status.details == _PLACEHOLDER and waited < _PLACEHOLDER_SECONDS:
+            # The true status is on its way, and grpc.aio does not report its arrival.
             await asyncio.sleep(0.001)
             waited += 0.001
-            ending = await _read(self._call)
-        return self._seen or ending
+            status = await _read_status(self._call)
+        return self._found or status
 
-    def _see(self, _call: grpc.aio.Call) -> None:
-        ending = _at_once(_read(self._call))
-        if self._seen is None and ending.details != _STAND_IN:
-            self._seen = ending
+    def _keep(self, _call: grpc.aio.Call) -> None:
+        status = _result_now(_read_status(self._call))
+        if self._found is None and status.details != _PLACEHOLDER:
+            self._found = status
 
 
-async def _read(call: grpc.aio.Call) -> CallStatus:
+async def _read_status(call: grpc.aio.Call) -> CallStatus:
     trailing: Any = await call.trailing_metadata()
     return CallStatus(await call.code(), await call.details() or "", tuple(trailing))
 
 
-def _at_once(reading: Coroutine[Any, Any, CallStatus]) -> CallStatus:
-    """Runs a coroutine that has nothing to wait for: of a call that is over, all is known."""
+def _result_now(reading: Coroutine[Any, Any, CallStatus]) -> CallStatus:
+    """Run a coroutine that has nothing to wait for: everything is known about a call that is over."""
     try:
         reading.send(None)
     except StopIteration as stop:
         found: CallStatus = stop.value
         return found
-    raise AssertionError("a call that is over has no status")
+    raise AssertionError("the call is over, so its status is known")

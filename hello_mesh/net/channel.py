@@ -1,4 +1,4 @@
-"""Opening a channel to the next hop."""
+"""Channels to other servers."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,19 +9,19 @@ from hello_mesh.net.rpc import MAX_MESSAGE_BYTES
 from hello_mesh.net.tls import channel_credentials
 
 SERVER_NAME = "hello.grpc.io"
-"""The name in the servers' certificates, whatever host they run on."""
+"""The name in the servers' certificates, on every host."""
 
-_OPTIONS: Mapping[str, int | str] = {
+_CHANNEL_OPTIONS: Mapping[str, int | str] = {
     "grpc.max_receive_message_length": MAX_MESSAGE_BYTES,
-    # A hop that comes back is found within two seconds. gRPC's own default lets the pause between two
-    # attempts grow to two minutes, in which every call fails although the backend is well.
+    # Reconnect to a restarted hop within two seconds. By default, gRPC lets the pause between attempts grow
+    # to two minutes, during which every call fails.
     "grpc.initial_reconnect_backoff_ms": 200,
     "grpc.max_reconnect_backoff_ms": 2000,
-    # How long one attempt may take where packets vanish (default 20 s).
+    # Timeout of one attempt if packets are lost (default 20 s).
     "grpc.min_reconnect_backoff_ms": 5000,
-    # A hop's next hop is named to it. A proxy variable, meant for the web, would lead calls astray.
+    # Proxy variables are meant for the web: a hop calls exactly the next hop that it is given.
     "grpc.enable_http_proxy": 0,
-    # A channel has its own connections: two hops in one process must not share a fate.
+    # Each channel has its own connections, so that hops in one process are independent.
     "grpc.use_local_subchannel_pool": 1,
 }
 
@@ -33,15 +33,20 @@ def open_channel(
     options: Mapping[str, int | str] | None = None,
     compression: grpc.Compression | None = None,
 ) -> grpc.aio.Channel:
-    """A channel to `target`: TLS with the client certificates of the folder `certificates`, plaintext
-    where that is None.
+    """Return a channel to a gRPC target. Close it, or use it as a context manager.
 
-    Nothing is connected before the first call. Close it, or use it as a context manager.
+    It connects at the first call.
+
+    Args:
+        target: the gRPC target.
+        certificates: the folder of `hello_mesh.net.tls`; None is plaintext.
+        options: gRPC channel options in addition to the common ones.
+        compression: compression of all messages.
 
     Raises:
-        RuntimeEnvironmentError: certificates that cannot be read.
+        RuntimeEnvironmentError: the certificates cannot be read.
     """
-    merged = {**_OPTIONS, **(options or {})}
+    merged = {**_CHANNEL_OPTIONS, **(options or {})}
     if certificates is None:
         return grpc.aio.insecure_channel(target, tuple(merged.items()), compression)
     merged["grpc.ssl_target_name_override"] = SERVER_NAME

@@ -1,4 +1,4 @@
-"""The service as both sides name it on the wire."""
+"""Names and limits of the service on the wire."""
 
 from hello_mesh.net.pb import landing_pb2
 
@@ -9,10 +9,11 @@ STATUS_ANSWERED = 200
 """`TalkResponse.status` of every answer."""
 
 MAX_MESSAGE_BYTES = 4 * 1024 * 1024
-"""The largest message that is received: the default of gRPC in every language, so that no hop of another
-language refuses what one of ours let pass."""
+"""The largest message that a hop receives.
+
+It is the default of gRPC in every language: a hop in another language accepts what this one let pass."""
 
 
 def method_path(method: str) -> str:
-    """The path that HTTP/2 carries for one of the methods."""
+    """Return the HTTP/2 path of a method."""
     return f"/{LANDING_SERVICE.full_name}/{method}"

@@ -1,8 +1,8 @@
-"""Which headers a hop takes from an incoming call and forwards on the call that it causes.
+"""The headers that a hop propagates from an incoming call to the outgoing calls that it causes.
 
-A sidecar cannot know which outgoing call belongs to which incoming one; only the application can. It
-passes on every header family below, whichever of them the mesh of today speaks: the price is a few bytes,
-and the trace stays whole when the mesh changes its tracer.
+A sidecar cannot know which outgoing call belongs to which incoming one; only the application can. The
+application propagates every header family below, whichever one the mesh uses today. That costs a few bytes,
+and traces stay whole if the mesh changes its tracer.
 """
 
 import re
@@ -10,38 +10,46 @@ from dataclasses import dataclass
 
 from hello_mesh.base.errors import UsageError
 from hello_mesh.base.text import excerpt
-from hello_mesh.propagation.trace_context import Metadata
+from hello_mesh.propagation.trace_context import Metadata, MetadataPairs
 
 
 @dataclass(frozen=True)
-class Family:
-    """Headers that belong together, and why they travel."""
+class HeaderFamily:
+    """Headers that belong together."""
 
     name: str
     keys: tuple[str, ...]
     reason: str
+    """Who needs them."""
 
 
 FAMILIES = (
-    Family("request id", ("x-request-id",), "every Envoy samples and logs by it"),
-    Family(
+    HeaderFamily("request id", ("x-request-id",), "every Envoy uses it for sampling and logs"),
+    HeaderFamily(
         "W3C Trace Context",
         ("traceparent", "tracestate"),
-        "ASM newer than 1.18.0.124 and Istio's OpenTelemetry provider continue traces by it",
+        "ASM newer than 1.18.0.124 and Istio's OpenTelemetry provider continue traces with it",
     ),
-    Family("W3C Baggage", ("baggage",), "ASM's traffic lanes in permissive mode route by it"),
-    Family(
+    HeaderFamily("W3C Baggage", ("baggage",), "ASM traffic lanes in permissive mode route by it"),
+    HeaderFamily(
         "B3, many headers",
         ("x-b3-traceid", "x-b3-spanid", "x-b3-parentspanid", "x-b3-sampled", "x-b3-flags"),
-        "ASM up to 1.18.0.124 and Istio's Zipkin provider continue traces by it",
+        "ASM up to 1.18.0.124 and Istio's Zipkin provider continue traces with it",
     ),
-    Family("B3, one header", ("b3",), "Zipkin clients send it"),
-    Family("OpenTracing", ("x-ot-span-context",), "Lightstep continues traces by it"),
-    # gRPC's C core, under Python as under C++ and Ruby, keeps grpc-trace-bin to itself: no application sees
-    # it. It is named for the day when the core shows it.
-    Family("OpenCensus", ("grpc-trace-bin", "x-cloud-trace-context"), "older Google tracing continues by it"),
-    Family("SkyWalking", ("sw8", "sw8-correlation", "sw8-x"), "Istio's SkyWalking provider continues by it"),
-    Family(
+    HeaderFamily("B3, one header", ("b3",), "Zipkin clients send it"),
+    HeaderFamily("OpenTracing", ("x-ot-span-context",), "Lightstep continues traces with it"),
+    # gRPC's C core hides grpc-trace-bin from Python applications. It is listed for a core that shows it.
+    HeaderFamily(
+        "OpenCensus",
+        ("grpc-trace-bin", "x-cloud-trace-context"),
+        "older Google tracing continues traces with it",
+    ),
+    HeaderFamily(
+        "SkyWalking",
+        ("sw8", "sw8-correlation", "sw8-x"),
+        "Istio's SkyWalking provider continues traces with it",
+    ),
+    HeaderFamily(
         "Datadog",
         (
             "x-datadog-trace-id",
@@ -50,45 +58,47 @@ FAMILIES = (
             "x-datadog-origin",
             "x-datadog-tags",
         ),
-        "Istio's Datadog provider continues traces by it",
+        "Istio's Datadog provider continues traces with it",
     ),
-    Family("ASM lanes", ("x-asm-prefer-tag",), "the ASM gateway chooses a lane by it; harmless further on"),
+    HeaderFamily(
+        "ASM lanes", ("x-asm-prefer-tag",), "the ASM gateway selects a lane by it; harmless downstream"
+    ),
 )
 
 _FAMILY_KEYS = frozenset(key for family in FAMILIES for key in family.keys)
 
-# Each hop's own transport writes these; a copy of the caller's would lie about the new call.
+# The transport of each hop writes these itself; a copy would misstate the new call.
 _DENIED_KEYS = frozenset({"te", "content-type", "user-agent", "host", "connection"})
 _DENIED_PREFIXES = (":", "grpc-", "x-envoy-", "x-forwarded-")
-_DESPITE_PREFIX = frozenset({"grpc-trace-bin"})
+_ALLOWED_DESPITE_PREFIX = frozenset({"grpc-trace-bin"})
 
-# What HTTP servers and proxies add to a response of their own; the next hop up adds its own again.
-_RESPONSE_DENIED = frozenset({"server", "date", "content-length", "via"})
-_RESPONSE_DESPITE_PREFIX = frozenset({"grpc-status-details-bin"})
+# HTTP servers and proxies add these to each response themselves.
+_DENIED_TRAILERS = frozenset({"server", "date", "content-length", "via"})
+_ALLOWED_TRAILERS = frozenset({"grpc-status-details-bin"})
 
-_NAME = re.compile(r"[0-9a-z_.-]+")
-_TEXT = re.compile(r"[\x20-\x7e]+")
+_HEADER_NAME = re.compile(r"[0-9a-z_.-]+")
+_PRINTABLE_ASCII = re.compile(r"[\x20-\x7e]+")
 
 
 @dataclass(frozen=True)
 class ExtraHeaders:
-    """Header names that a user wants forwarded besides the families."""
+    """Header names that a user configures in addition to the families."""
 
     exact: frozenset[str] = frozenset()
     prefixes: tuple[str, ...] = ()
 
     @classmethod
     def parse(cls, text: str) -> "ExtraHeaders":
-        """From a comma-separated list of names and of prefixes that end in `*`.
+        """Return the names in a comma-separated list; an entry that ends in `*` is a prefix.
 
         Raises:
-            UsageError: where an entry cannot be the name of a header.
+            UsageError: an entry is not a valid header name.
         """
         entries = [entry.strip().lower() for entry in text.split(",") if entry.strip()]
         for entry in entries:
-            if not _NAME.fullmatch(entry.removesuffix("*")):
+            if not _HEADER_NAME.fullmatch(entry.removesuffix("*")):
                 raise UsageError(
-                    f"{excerpt(entry)!r} is no header name:"
+                    f"invalid header name {excerpt(entry)!r}:"
                     " use names like x-user-id, or a prefix like x-canary-*"
                 )
         return cls(
@@ -98,7 +108,7 @@ class ExtraHeaders:
 
     @property
     def denied(self) -> tuple[str, ...]:
-        """Those among them that are never forwarded, although they were asked for."""
+        """The names and prefixes among them that are never propagated."""
         names = (*self.exact, *(f"{prefix}*" for prefix in self.prefixes))
         return tuple(sorted(name for name in names if _is_denied(name)))
 
@@ -106,55 +116,53 @@ class ExtraHeaders:
         return key in self.exact or key.startswith(self.prefixes)
 
 
-def propagated_headers(
-    metadata: Metadata, extra: ExtraHeaders = ExtraHeaders()
-) -> tuple[tuple[str, str | bytes], ...]:
-    """What of an incoming call's metadata goes along on the outgoing call, in its order.
+def propagated_headers(metadata: Metadata, extra: ExtraHeaders = ExtraHeaders()) -> MetadataPairs:
+    """Return the part of an incoming call's metadata that its outgoing calls carry, in its order.
 
-    A key that occurs several times stays so. An empty value is dropped: Envoy's OpenTelemetry tracer can
-    inject an empty `tracestate`, and some receivers reject it.
+    A key may occur several times. An empty value is dropped: Envoy's OpenTelemetry tracer can inject an empty
+    `tracestate`, and some receivers reject it.
     """
     return tuple(
         (key, value)
         for key, value in metadata
-        if (key in _FAMILY_KEYS or key in extra) and not _is_denied(key) and _can_travel(key, value)
+        if (key in _FAMILY_KEYS or key in extra) and not _is_denied(key) and _is_sendable(key, value)
     )
 
 
-def propagated_trailers(metadata: Metadata) -> tuple[tuple[str, str | bytes], ...]:
-    """What of the next hop's response metadata goes back to the caller: all that the application set."""
+def propagated_trailers(metadata: Metadata) -> MetadataPairs:
+    """Return the part of the next hop's response metadata that its application set: the caller gets it."""
     return tuple(
         (key, value)
         for key, value in metadata
-        if (key in _RESPONSE_DESPITE_PREFIX or not (_is_denied(key) or key in _RESPONSE_DENIED))
-        and _can_travel(key, value)
+        if (key in _ALLOWED_TRAILERS or not (_is_denied(key) or key in _DENIED_TRAILERS))
+        and _is_sendable(key, value)
     )
 
 
 def check_header(key: str, value: str | bytes) -> None:
-    """Refuses a header that a caller cannot set.
+    """Refuse a header that a caller cannot set.
 
     Raises:
-        UsageError: a name or value that gRPC cannot carry, or a name that belongs to the transport.
+        UsageError: gRPC cannot carry the name or the value, or the name belongs to the transport.
     """
-    if not _NAME.fullmatch(key):
-        raise UsageError(f"{excerpt(key)!r} is no header name: use letters, digits, '-', '_' and '.'")
+    if not _HEADER_NAME.fullmatch(key):
+        raise UsageError(f"invalid header name {excerpt(key)!r}: use letters, digits, '-', '_' and '.'")
     if _is_denied(key):
-        raise UsageError(f"the header {key} belongs to the transport and cannot be set")
-    if not _can_travel(key, value):
+        raise UsageError(f"header {key} belongs to the transport: remove it")
+    if not _is_sendable(key, value):
         raise UsageError(
-            f"the value of {key} must be one or more printable ASCII characters;"
-            " anything else goes into a header whose name ends in -bin, as base64"
+            f"invalid value of header {key}: use one or more printable ASCII characters,"
+            " or a header name that ends in -bin with a base64 value"
         )
 
 
 def _is_denied(key: str) -> bool:
-    return key in _DENIED_KEYS or (key.startswith(_DENIED_PREFIXES) and key not in _DESPITE_PREFIX)
+    return key in _DENIED_KEYS or (key.startswith(_DENIED_PREFIXES) and key not in _ALLOWED_DESPITE_PREFIX)
 
 
-def _can_travel(key: str, value: str | bytes) -> bool:
-    # gRPC fails the whole outgoing call over one text value outside printable ASCII, yet accepts it
-    # on the incoming one: a foreign header must not break the chain.
+def _is_sendable(key: str, value: str | bytes) -> bool:
+    # gRPC accepts a text value outside printable ASCII on an incoming call, but fails the whole outgoing
+    # call because of it. A foreign header must not break the chain.
     if key.endswith("-bin"):
         return bool(value)
-    return isinstance(value, str) and _TEXT.fullmatch(value) is not None
+    return isinstance(value, str) and _PRINTABLE_ASCII.fullmatch(value) is not None

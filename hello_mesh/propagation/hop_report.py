@@ -1,6 +1,6 @@
-"""The hop report: trailing metadata by which every hop tells what it saw of the trace.
+"""The hop report: trailing metadata in which each hop reports the trace context that it saw.
 
-A call brings back one value of `hello-hop` for each hop, in order from the first hop to the last.
+A call returns one value of `hello-hop` per hop, in order from the first hop to the last.
 """
 
 from collections.abc import Mapping
@@ -14,8 +14,8 @@ from hello_mesh.propagation.trace_context import Metadata, TraceContext, first_t
 
 HOP_METADATA_KEY = "hello-hop"
 
-# Each hop adds a value, and all of them must fit into the metadata limit of gRPC (8 KiB), over several hops.
-_LONGEST_VALUE = 128
+# The values of all hops must fit into the metadata limit of gRPC, 8 KiB.
+_MAX_REQUEST_ID = 128
 
 
 class Role(StrEnum):
@@ -32,9 +32,9 @@ class Hop:
     name: str
     role: Role
     w3c: TraceContext | None = None
-    """Read from `traceparent`; None where the call brought none."""
+    """From `traceparent`; None if the call had none."""
     b3: TraceContext | None = None
-    """Read from the B3 headers; None where the call brought none."""
+    """From the B3 headers; None if the call had none."""
     request: str | None = None
     """`x-request-id`, shortened."""
 
@@ -42,7 +42,7 @@ class Hop:
     def from_metadata(cls, name: str, role: Role, metadata: Metadata) -> "Hop":
         """Return what a hop reports about a call with this incoming `metadata`."""
         metadata = tuple(metadata)
-        request = first_text(metadata, "x-request-id")[:_LONGEST_VALUE]
+        request = first_text(metadata, "x-request-id")[:_MAX_REQUEST_ID]
         return cls(name, role, from_w3c(metadata), from_b3(metadata), request or None)
 
     @property
@@ -84,18 +84,18 @@ class Hop:
 
 
 def encode(hop: Hop) -> str:
-    """The value of `hello-hop` that says the same: `key=value` pairs, values percent-encoded."""
-    # A name from the environment need not be Unicode: what is not becomes a question mark.
+    """Return a value of `hello-hop`: `key=value` pairs, values percent-encoded."""
+    # A name from the environment may hold bytes that are not UTF-8; they become question marks.
     return ";".join(
         f"{key}={quote(value, safe='', errors='replace')}" for key, value in hop.to_pairs().items()
     )
 
 
 def decode(value: str) -> Hop:
-    """The other way round. Keys that this version does not know are passed over.
+    """Return the hop that a value of `hello-hop` describes; unknown keys are ignored.
 
     Raises:
-        HopReportError: where the name or the role is missing or wrong.
+        HopReportError: the name or the role is missing or invalid.
     """
     return Hop.from_pairs(
         {key: unquote(text) for key, _, text in (pair.partition("=") for pair in value.split(";"))}
@@ -103,7 +103,7 @@ def decode(value: str) -> Hop:
 
 
 def parse_report(metadata: Metadata) -> tuple[Hop, ...]:
-    """The hops that a call's trailing metadata tells of, first hop first.
+    """Return the hops that a call's trailing metadata reports, first hop first.
 
     Raises:
         HopReportError: as `decode`.

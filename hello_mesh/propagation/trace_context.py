@@ -1,4 +1,4 @@
-"""Trace contexts as they travel in headers: W3C `traceparent` and both forms of B3."""
+"""Trace contexts in headers: W3C `traceparent` and both forms of B3."""
 
 import re
 import secrets
@@ -6,16 +6,19 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 Metadata = Iterable[tuple[str, str | bytes]]
-"""gRPC metadata: pairs of a lower-case key and a text value, or bytes where the key ends in `-bin`."""
+"""gRPC metadata: pairs of a lower-case key and a text value, or bytes if the key ends in `-bin`."""
 
-# https://www.w3.org/TR/trace-context/#traceparent-header: version ff is forbidden, a version later than 00
-# may carry more fields behind the flags, and an id of zeros alone is invalid.
+MetadataPairs = tuple[tuple[str, str | bytes], ...]
+"""Metadata as a tuple, in its order."""
+
+# https://www.w3.org/TR/trace-context/#traceparent-header: version ff is forbidden, a version after 00
+# may have more fields after the flags, and an id of only zeros is invalid.
 _TRACEPARENT = re.compile(
     r"(?!ff)(?P<version>[0-9a-f]{2})-(?!0{32})(?P<trace>[0-9a-f]{32})"
     r"-(?!0{16})(?P<span>[0-9a-f]{16})-(?P<flags>[0-9a-f]{2})(?P<more>-.*)?"
 )
 # https://github.com/openzipkin/b3-propagation: trace ids of 64 or 128 bits. The single header may also be
-# a sampling decision alone ("0"), which names no trace.
+# just a sampling decision ("0"), without a trace.
 _B3_TRACE = r"(?!0+(?![0-9a-f]))(?:[0-9a-f]{32}|[0-9a-f]{16})"
 _B3_SPAN = r"(?!0{16})[0-9a-f]{16}"
 _B3_IDS = re.compile(f"(?P<trace>{_B3_TRACE})/(?P<span>{_B3_SPAN})")
@@ -24,34 +27,34 @@ _B3_SINGLE = re.compile(f"(?P<trace>{_B3_TRACE})-(?P<span>{_B3_SPAN})(?:-[01d](?
 
 @dataclass(frozen=True)
 class TraceContext:
-    """Where a call stands in its trace: the ids that the caller of this call sent along."""
+    """The position of a call in its trace: the ids that its caller sent."""
 
     trace_id: str
     """32 lower-case hex digits; from B3 also 16."""
     span_id: str
-    """16 lower-case hex digits: the caller's span, hence the parent of whatever span comes next."""
+    """16 lower-case hex digits: the caller's span, the parent of the next span."""
     sampled: bool | None = field(default=None, compare=False)
-    """Whether the trace is recorded. None where it was not read (B3). Not part of where a call stands."""
+    """Whether the trace is recorded; None for B3, where it is not read. Not part of the position."""
 
     @property
     def traceparent(self) -> str:
-        """The value of the W3C header that says the same."""
+        """The value of the W3C header."""
         return f"00-{self.trace_id}-{self.span_id}-{'01' if self.sampled else '00'}"
 
     @property
     def b3(self) -> tuple[tuple[str, str], ...]:
-        """The B3 headers that say the same."""
+        """The B3 headers, in the form with many headers."""
         sampled = "1" if self.sampled else "0"
         return ("x-b3-traceid", self.trace_id), ("x-b3-spanid", self.span_id), ("x-b3-sampled", sampled)
 
 
 def new_trace_context() -> TraceContext:
-    """The root of a new, sampled trace."""
+    """Return the root of a new, sampled trace."""
     return TraceContext(_random_id(16), _random_id(8), sampled=True)
 
 
 def from_w3c(metadata: Metadata) -> TraceContext | None:
-    """The context in the first `traceparent`, or None where there is none or it breaks the rules of W3C."""
+    """Return the context in the first `traceparent`; None if it is missing or invalid."""
     found = _TRACEPARENT.fullmatch(first_text(metadata, "traceparent"))
     if found is None or (found["version"] == "00" and found["more"] is not None):
         return None
@@ -59,8 +62,10 @@ def from_w3c(metadata: Metadata) -> TraceContext | None:
 
 
 def from_b3(metadata: Metadata) -> TraceContext | None:
-    """The context in the B3 headers, many or single, or None. Where both forms came, the many win:
-    they are what Envoy writes."""
+    """Return the context in the B3 headers; None if they are missing or invalid.
+
+    If both forms are present, the many headers win: Envoy writes those.
+    """
     metadata = tuple(metadata)
     many = f"{first_text(metadata, 'x-b3-traceid')}/{first_text(metadata, 'x-b3-spanid')}".lower()
     found = _B3_IDS.fullmatch(many) or _B3_SINGLE.fullmatch(first_text(metadata, "b3").lower())
@@ -68,11 +73,11 @@ def from_b3(metadata: Metadata) -> TraceContext | None:
 
 
 def first_text(metadata: Metadata, key: str) -> str:
-    """The first text value under `key`, "" where there is none."""
+    """Return the first text value under `key`, "" if there is none."""
     return next((value for name, value in metadata if name == key and isinstance(value, str)), "")
 
 
 def _random_id(size: int) -> str:
     while not int(value := secrets.token_hex(size), 16):
-        pass  # zeros alone would be an invalid id
+        pass  # an id of only zeros is invalid
     return value

@@ -50,7 +50,7 @@ def compose(workshop: Any, server_image: str, mesh_image: str) -> Iterator[Compo
 
 def test_a_call_through_all_containers_is_one_whole_trace(compose: Compose) -> None:
     said = compose("--profile", "client", "run", "--rm", "client")
-    assert said.count("connected: one trace (W3C) over 3 hops, a sidecar before each") == 4
+    assert said.count("connected: one trace (W3C) over 3 hops, a sidecar in front of each") == 4
     trace_ids = re.findall("trace id: ([0-9a-f]{32})", said)
     command = ("hello-grpc-traces", "verify", "--store", STORE, "--hops", HOPS)
     verdicts = compose("exec", "-T", JAEGER, *command, "--gateway", GATEWAY_SERVICE, *trace_ids)

@@ -1,4 +1,4 @@
-"""The lines of the log: their keys, their trace ids, and what never gets into them."""
+"""Lines of the log: their keys, their trace ids, and what never gets into them."""
 
 import json
 import logging
@@ -29,20 +29,25 @@ def log_format(request: pytest.FixtureRequest) -> log.Format:
 
 
 @pytest.fixture
-def configure(capsys: pytest.CaptureFixture[str]) -> Iterator[Callable[..., Lines]]:
-    """Configures the log for the length of a test; what it returns gives the lines so far."""
+def configure(capfd: pytest.CaptureFixture[str]) -> Iterator[Callable[..., Lines]]:
+    """Configures the log for one test. The function that it returns stops the log and returns its lines."""
     root = logging.getLogger()
     handlers, level = root.handlers[:], root.level
     root.handlers.clear()  # pytest's own, which configuring would close
 
     def configure(log_format: log.Format = "text", name: str = "svc1", level: str = "INFO") -> Lines:
-        log.configure(name, log_format, level)
-        return lambda: capsys.readouterr().err.splitlines()  # noqa: PLW0108
+        writer = log.configure(name, log_format, level)
+
+        def lines() -> list[str]:
+            writer.close()
+            return capfd.readouterr().err.splitlines()
+
+        return lines
 
     yield configure
     root.handlers[:] = handlers
     root.setLevel(level)
-    logging.getLogger("grpc._common").setLevel(logging.NOTSET)
+    log._call_handlers.clear()
 
 
 def _log_with_trace(*args: Any, **kwargs: Any) -> None:
@@ -50,27 +55,38 @@ def _log_with_trace(*args: Any, **kwargs: Any) -> None:
     logger.info(*args, **kwargs)
 
 
-def test_a_line_for_people(configure: Callable[..., Lines]) -> None:
+def test_a_text_line(configure: Callable[..., Lines]) -> None:
     lines = configure("text")
-    copy_context().run(_log_with_trace, "Talk %d", 1, extra=log.fields(code="OK", ms=1.5, peer=None))
-    (line,) = lines()
-    assert re.fullmatch(rf"{TIME} INFO svc1: Talk 1 trace={TRACE} code=OK ms=1\.5", line)
+    log.log_call("Talk", TRACE, "OK", 1.5, "ipv4:127.0.0.1:1")
+    copy_context().run(_log_with_trace, "draining %d", 1)
+    call, other = lines()
+    assert re.fullmatch(rf"{TIME} INFO svc1: Talk trace={TRACE} code=OK ms=1\.5 peer=ipv4:127.0.0.1:1", call)
+    assert re.fullmatch(rf"{TIME} INFO svc1: draining 1 trace={TRACE}", other)
 
 
-def test_a_line_for_programs(configure: Callable[..., Lines]) -> None:
+def test_a_json_line(configure: Callable[..., Lines]) -> None:
     lines = configure("json")
-    copy_context().run(_log_with_trace, "Talk %d", 1, extra=log.fields(code="OK", ms=1.5, peer=None))
-    (line,) = lines()
-    values = json.loads(line)
-    assert re.fullmatch(TIME, values.pop("time"))
-    assert list(values.items()) == [
+    log.log_call("Talk", TRACE, "OK", 1.5, "ipv4:127.0.0.1:1")
+    copy_context().run(_log_with_trace, "draining %d", 1)
+    call, other = map(json.loads, lines())
+    assert re.fullmatch(TIME, call.pop("time"))
+    assert re.fullmatch(TIME, other.pop("time"))
+    assert list(call.items()) == [
         ("level", "INFO"),
         ("name", "svc1"),
-        ("logger", "tests.log"),
-        ("message", "Talk 1"),
+        ("logger", "grpc_server.call"),
+        ("message", "Talk"),
         ("trace", TRACE),
         ("code", "OK"),
         ("ms", 1.5),
+        ("peer", "ipv4:127.0.0.1:1"),
+    ]
+    assert list(other.items()) == [
+        ("level", "INFO"),
+        ("name", "svc1"),
+        ("logger", "tests.log"),
+        ("message", "draining 1"),
+        ("trace", TRACE),
     ]
 
 
@@ -93,6 +109,7 @@ def test_a_trace_id_stays_in_its_own_context(configure: Callable[..., Lines], lo
 def test_a_level_keeps_the_rest_away(configure: Callable[..., Lines], log_format: log.Format) -> None:
     lines = configure(log_format, level="WARNING")
     logger.info("no")
+    log.log_call("Talk", None, "OK", 1.5, "")
     logger.warning("yes")
     (line,) = lines()
     assert "WARNING" in line
@@ -103,12 +120,14 @@ FORGED = "x\n2026-01-01T00:00:00.000Z INFO svc1: forged\r\x1b[31m\x85\u2028\x9b"
 
 def test_no_message_forges_a_line(configure: Callable[..., Lines], log_format: log.Format) -> None:
     lines = configure(log_format)
-    logger.info("%s", FORGED, extra=log.fields(peer=FORGED))
-    (line,) = lines()
-    assert line.isprintable()
+    logger.info("%s", FORGED)
+    log.log_call("Talk", None, "OK", 1.5, FORGED)
+    message, call = lines()
+    assert message.isprintable()
+    assert call.isprintable()
     if log_format == "json":
-        values = json.loads(line)
-        assert (values["message"], values["peer"]) == (FORGED, FORGED)
+        assert json.loads(message)["message"] == FORGED
+        assert json.loads(call)["peer"] == FORGED
 
 
 def test_no_name_forges_a_line(configure: Callable[..., Lines], log_format: log.Format) -> None:
@@ -146,38 +165,16 @@ def test_greetings_stay_readable(configure: Callable[..., Lines], log_format: lo
 
 
 async def test_a_call_leaves_its_line_and_no_secret(
-    configure: Callable[..., Lines],
-    log_format: log.Format,
-    start_chain: Any,
-    ask: Any,
-    pattern: Pattern,
-    eventually: Any,
+    configure: Callable[..., Lines], log_format: log.Format, start_chain: Any, ask: Any, pattern: Pattern
 ) -> None:
-    configure(log_format, level="DEBUG")
-    records = _Kept()
-    logging.getLogger().addHandler(records)
-    formatter = logging.getLogger().handlers[0].formatter
-    assert formatter is not None
-    chain = await start_chain(2, at={"svc1": {"call_log": True}, "svc2": {"call_log": True}})
+    lines = configure(log_format, level="DEBUG")
+    chain = await start_chain(2)
     secrets = (("authorization", "Bearer hush"), ("cookie", "hush"), ("x-hush-bin", b"hush"))
     await ask(chain.target, pattern, headers=(("traceparent", TRACEPARENT), *secrets))
-    await eventually(lambda: len(records.of_calls()) == 2)
-    for line in map(formatter.format, records.kept):
-        assert "hush" not in line
-    for line in map(formatter.format, records.of_calls()):
-        assert pattern.rpc in line
-        assert TRACE in line
-        assert "OK" in line
-
-
-class _Kept(logging.Handler):
-    def __init__(self) -> None:
-        super().__init__()
-        self.kept: list[logging.LogRecord] = []
-
-    def emit(self, record: logging.LogRecord) -> None:
-        record.trace = log.trace_id.get()
-        self.kept.append(record)
-
-    def of_calls(self) -> list[logging.LogRecord]:
-        return [record for record in self.kept if record.name == "grpc_server.call"]
+    for server in chain.servers:
+        await server.drain(5)  # a hop logs a call after its response
+    logged = lines()
+    assert not [line for line in logged if "hush" in line]
+    calls = [line for line in logged if pattern.rpc in line]
+    assert len(calls) == 2
+    assert all(TRACE in line and "OK" in line for line in calls)

@@ -247,7 +247,7 @@ def test_checks_that_all_calls_pass_are_a_line_each(make_outcome: Make) -> None:
         "  ok      answers   as asked",
         "  ok      way       by the expected hops, in order",
         "  ok      trace     one trace id at every hop",
-        "  ok      sidecars  another parent span at every hop: a sidecar before each",
+        "  ok      sidecars  another parent span at every hop: a sidecar in front of each",
         "  ok      sampled   the mesh records the trace",
     ]
 

@@ -9,6 +9,7 @@ import grpc
 import pytest
 
 from grpc_client.plan import PATTERNS, Pattern
+from grpc_server import greetings
 from grpc_server.greetings import HELLOS, greeting
 from hello_mesh.base.errors import UnknownIndexError
 from hello_mesh.net.pb.landing_pb2 import TalkRequest
@@ -61,15 +62,15 @@ async def test_nonsense_is_an_invalid_argument_that_quotes_it(
     details = await call.details()
     assert details.isprintable()
     assert len(details) < 150
-    assert details.startswith('"')
-    assert details.endswith("is no language index: use a number from 0 to 5")
+    assert details.startswith('invalid language index "')
+    assert details.endswith('": use a number from 0 to 5')
     assert (await chain.stub.Talk(TalkRequest(data="0"))).status == 200
 
 
 async def test_a_list_is_checked_whole_before_its_first_answer(start_chain: Any, ask: Any) -> None:
     outcome = await ask((await start_chain(3)).target, ONE_MORE, "0,1,2,3,6")
     assert outcome.code is grpc.StatusCode.INVALID_ARGUMENT
-    assert outcome.details.startswith('"6"')
+    assert outcome.details.startswith('invalid language index "6"')
     assert outcome.answers == ()
 
 
@@ -77,21 +78,23 @@ async def test_a_list_is_checked_whole_before_its_first_answer(start_chain: Any,
 async def test_a_list_of_a_million_indexes_is_too_much(start_chain: Any, ask: Any, length: int) -> None:
     outcome = await ask((await start_chain(length)).target, ONE_MORE, ",".join(["0"] * 1_000_000))
     assert outcome.code is grpc.StatusCode.RESOURCE_EXHAUSTED
-    assert "10000 greetings" in outcome.details
+    assert outcome.details.endswith("request at most 10000")
     assert len(outcome.hops) == length
 
 
 @lengths
-async def test_a_client_stream_without_end_is_too_much(start_chain: Any, ask: Any, length: int) -> None:
-    at = {f"svc{length}": {"max_results": 100}}
-    chain = await start_chain(length, at=at)
+async def test_a_client_stream_without_end_is_refused(
+    start_chain: Any, ask: Any, length: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(greetings, "MAX_GREETINGS", 100)
+    chain = await start_chain(length)
     exactly = await ask(chain.target, MORE_ONE, ",".join(["0"] * 100))
     assert exactly.code is grpc.StatusCode.OK
     assert len(exactly.answers[0].results) == 100
     for count in (101, 5000):
         more = await ask(chain.target, MORE_ONE, ",".join(["0"] * count))
         assert more.code is grpc.StatusCode.RESOURCE_EXHAUSTED
-        assert "100 greetings" in more.details
+        assert more.details == "too many greetings in one call (101 or more): request at most 100"
 
 
 async def test_an_answer_larger_than_a_message_is_too_much(start_chain: Any, ask: Any) -> None:
@@ -124,7 +127,7 @@ async def test_bytes_that_are_no_message_are_refused_and_the_server_goes_on(
     chain = await start_chain(length)
     call = chain.channel.stream_stream(method_path(pattern.rpc))(iter([b"\xff\xff\xff\xff"]))
     assert await call.code() is grpc.StatusCode.INTERNAL
-    assert await call.details() == "the bytes received are no TalkRequest"
+    assert await call.details() == "invalid request: the bytes received are not a TalkRequest"
     assert [key for key, _ in await call.trailing_metadata()] == ["hello-hop"] * length
     assert caplog.records == []
     assert (await chain.stub.Talk(TalkRequest(data="0"))).status == 200

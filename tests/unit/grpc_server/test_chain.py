@@ -63,7 +63,7 @@ async def test_a_failure_keeps_status_text_and_report(
     chain = await start_chain(length)
     outcome = await ask(chain.target, pattern, "9")
     assert outcome.code is grpc.StatusCode.INVALID_ARGUMENT
-    assert outcome.details == '"9" is no language index: use a number from 0 to 5'
+    assert outcome.details == 'invalid language index "9": use a number from 0 to 5'
     assert [hop.name for hop in outcome.hops] == list(chain.names)
 
 

@@ -42,10 +42,10 @@ async def test_a_success_has_no_text_and_its_trailers(start_peer: Any, pattern: 
     peer = await start_peer(decorate)
     async with open_channel(f"127.0.0.1:{peer.port}") as channel:
         call = _begin(channel, pattern)
-        watch = StatusWatcher(call)
+        watcher = StatusWatcher(call)
         await _finish(call, pattern)
         trailing = (("x-late", "1"), ("x-late", "2"), ("x-late-bin", b"\xff"))
-        assert await watch.ending() == CallStatus(grpc.StatusCode.OK, "", trailing)
+        assert await watcher.status() == CallStatus(grpc.StatusCode.OK, "", trailing)
 
 
 async def test_a_failure_has_its_status_text_and_trailers(start_peer: Any, pattern: Pattern) -> None:
@@ -54,9 +54,9 @@ async def test_a_failure_has_its_status_text_and_trailers(start_peer: Any, patte
 
     peer = await start_peer(refuse)
     async with open_channel(f"127.0.0.1:{peer.port}") as channel:
-        watch = StatusWatcher(_begin(channel, pattern))
-        ending = await asyncio.wait_for(watch.ending(), 5)
-        assert ending == CallStatus(grpc.StatusCode.DATA_LOSS, "gone: ü\n%", (("x-why", "because"),))
+        watcher = StatusWatcher(_begin(channel, pattern))
+        status = await asyncio.wait_for(watcher.status(), 5)
+        assert status == CallStatus(grpc.StatusCode.DATA_LOSS, "gone: ü\n%", (("x-why", "because"),))
 
 
 async def test_a_writer_learns_the_true_status_of_a_call_that_ended_under_it(start_peer: Any) -> None:
@@ -69,11 +69,11 @@ async def test_a_writer_learns_the_true_status_of_a_call_that_ended_under_it(sta
     async with open_channel(f"127.0.0.1:{peer.port}") as channel:
         for _ in range(50):
             call = _begin(channel, BIDI)
-            watch = StatusWatcher(call)
+            watcher = StatusWatcher(call)
             with pytest.raises((grpc.aio.AioRpcError, asyncio.InvalidStateError)):
                 await _write_on_and_on(call)
-            ending = await asyncio.wait_for(watch.ending(), 5)
-            assert ending == CallStatus(grpc.StatusCode.PERMISSION_DENIED, "not you", (("x-why", "because"),))
+            status = await asyncio.wait_for(watcher.status(), 5)
+            assert status == CallStatus(grpc.StatusCode.PERMISSION_DENIED, "not you", (("x-why", "because"),))
 
 
 async def test_a_call_that_was_cancelled_here_ended_cancelled(start_peer: Any, pattern: Pattern) -> None:
@@ -83,24 +83,24 @@ async def test_a_call_that_was_cancelled_here_ended_cancelled(start_peer: Any, p
     peer = await start_peer(wait)
     async with open_channel(f"127.0.0.1:{peer.port}") as channel:
         call = _begin(channel, pattern)
-        watch = StatusWatcher(call)
+        watcher = StatusWatcher(call)
         await peer.started.wait()
         call.cancel()
-        ending = await asyncio.wait_for(watch.ending(), 5)
-        assert ending.code is grpc.StatusCode.CANCELLED
+        status = await asyncio.wait_for(watcher.status(), 5)
+        assert status.code is grpc.StatusCode.CANCELLED
         await asyncio.wait_for(peer.cancelled.wait(), 5)
 
 
 async def test_a_call_past_its_deadline_ended_so(silent_port: int, pattern: Pattern) -> None:
     async with open_channel(f"127.0.0.1:{silent_port}") as channel:
-        watch = StatusWatcher(_begin(channel, pattern, timeout=0.1))
-        assert (await asyncio.wait_for(watch.ending(), 5)).code is grpc.StatusCode.DEADLINE_EXCEEDED
+        watcher = StatusWatcher(_begin(channel, pattern, timeout=0.1))
+        assert (await asyncio.wait_for(watcher.status(), 5)).code is grpc.StatusCode.DEADLINE_EXCEEDED
 
 
-async def test_an_ending_can_be_asked_for_late_and_again(start_peer: Any) -> None:
+async def test_an_status_can_be_asked_for_late_and_again(start_peer: Any) -> None:
     peer = await start_peer()
     async with open_channel(f"127.0.0.1:{peer.port}") as channel:
         call = _begin(channel, PATTERNS[0])
-        watch = StatusWatcher(call)
+        watcher = StatusWatcher(call)
         await call
-        assert await watch.ending() == await watch.ending() == CallStatus(grpc.StatusCode.OK, "", ())
+        assert await watcher.status() == await watcher.status() == CallStatus(grpc.StatusCode.OK, "", ())

@@ -71,7 +71,9 @@ def test_a_missing_file_is_named(certificates: Certificates, side: str, file: st
     missing.unlink()
     with pytest.raises(RuntimeEnvironmentError) as raised:
         SIDES[side](certificates.base)
-    assert str(raised.value) == f"TLS is on, but {missing} is not there: put it there or set CERT_BASE_PATH"
+    assert str(raised.value) == (
+        f"certificate file {missing} not found: create it, set CERT_BASE_PATH, or use --plaintext"
+    )
 
 
 @sides
@@ -90,7 +92,7 @@ def test_garbage_is_refused_with_its_folder(
     (certificates.base / side / file).write_bytes(content)
     with pytest.raises(RuntimeEnvironmentError) as raised:
         SIDES[side](certificates.base)
-    assert f"the certificates in {certificates.base / side} cannot be used: " in str(raised.value)
+    assert f"invalid certificates in {certificates.base / side}: " in str(raised.value)
     assert "\n" not in str(raised.value)
 
 
@@ -108,7 +110,7 @@ def test_a_key_behind_a_password_is_refused_without_asking(certificates: Certifi
     key = load_pem_private_key(file.read_bytes(), None)
     locked = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(b"secret"))
     file.write_bytes(locked)
-    with pytest.raises(RuntimeEnvironmentError, match="cannot be used"):
+    with pytest.raises(RuntimeEnvironmentError, match="invalid certificates"):
         SIDES[side](certificates.base)
 
 
@@ -117,7 +119,7 @@ def test_a_folder_in_place_of_a_file_is_refused(certificates: Certificates, side
     file = certificates.base / side / "myssl_root.cer"
     file.unlink()
     file.mkdir()
-    with pytest.raises(RuntimeEnvironmentError, match=r"myssl_root\.cer is not there"):
+    with pytest.raises(RuntimeEnvironmentError, match=r"myssl_root\.cer not found"):
         SIDES[side](certificates.base)
 
 

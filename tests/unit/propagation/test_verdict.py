@@ -47,7 +47,7 @@ def _sent(what: str, *, sampled: bool = True) -> list[tuple[str, str]]:
     return headers
 
 
-def _judge(sent: str, *seen: str) -> Verdict:
+def _evaluate(sent: str, *seen: str) -> Verdict:
     return evaluate(_way(*seen), _sent(sent))
 
 
@@ -78,10 +78,10 @@ def _judge(sent: str, *seen: str) -> Verdict:
 def test_one_trace_with_a_sidecar_before_each_hop_is_connected(
     sent: str, seen: tuple[str, ...], family: str
 ) -> None:
-    verdict = _judge(sent, *seen)
+    verdict = _evaluate(sent, *seen)
     assert (verdict.kind, verdict.hop) == (VerdictKind.CONNECTED, None)
     length = "1 hop" if len(seen) == 1 else f"{len(seen)} hops"
-    assert verdict.text == f"connected: one trace ({family}) over {length}, a sidecar before each"
+    assert verdict.text == f"connected: one trace ({family}) over {length}, a sidecar in front of each"
 
 
 @pytest.mark.parametrize(
@@ -95,49 +95,51 @@ def test_one_trace_with_a_sidecar_before_each_hop_is_connected(
 def test_the_trace_to_look_up_is_that_of_the_family_that_the_mesh_speaks(
     seen: tuple[str, ...], trace: str
 ) -> None:
-    assert _judge(CLIENT, *seen).trace_id == _trace(trace)
+    assert _evaluate(CLIENT, *seen).trace_id == _trace(trace)
 
 
 @pytest.mark.parametrize(
     ("sent", "seen", "hop", "saw"),
     [
-        pytest.param(CLIENT, ("w1.1", "w2.2", "w2.3"), "svc1", "another", id="W3C, the first hop"),
-        pytest.param(CLIENT, ("w1.1", "w1.2", "w2.3"), "svc2", "another", id="W3C, a middle hop"),
-        pytest.param(CLIENT, ("w1.1", "w2.2", "w3.3"), "svc1", "another", id="W3C, every hop"),
+        pytest.param(CLIENT, ("w1.1", "w2.2", "w2.3"), "svc1", "another trace", id="W3C, the first hop"),
+        pytest.param(CLIENT, ("w1.1", "w1.2", "w2.3"), "svc2", "another trace", id="W3C, a middle hop"),
+        pytest.param(CLIENT, ("w1.1", "w2.2", "w3.3"), "svc1", "another trace", id="W3C, every hop"),
         pytest.param(CLIENT, ("w1.0", "-", "-"), "svc1", "none", id="no mesh"),
         pytest.param(CLIENT, ("w1.0", "w1.0", "-"), "svc2", "none", id="no mesh, a middle hop"),
         pytest.param(CLIENT, ("w1.1", "-", "w2.1"), "svc1", "none", id="a gap"),
-        pytest.param(CLIENT, ("w1.0 b1.1", "b2.2", "b2.3"), "svc1", "another", id="Zipkin, all dropped"),
         pytest.param(
-            CLIENT, ("w1.0 b1.1", "w1.0 b2.2", "w1.0 b2.3"), "svc1", "another", id="Zipkin, B3 dropped"
+            CLIENT, ("w1.0 b1.1", "b2.2", "b2.3"), "svc1", "another trace", id="Zipkin, all dropped"
         ),
-        pytest.param("-", ("w1.1", "w2.2"), "svc1", "another", id="--no-trace"),
-        pytest.param("-", ("b1.1", "b1.2", "b2.3"), "svc2", "another", id="--no-trace, Zipkin"),
+        pytest.param(
+            CLIENT, ("w1.0 b1.1", "w1.0 b2.2", "w1.0 b2.3"), "svc1", "another trace", id="Zipkin, B3 dropped"
+        ),
+        pytest.param("-", ("w1.1", "w2.2"), "svc1", "another trace", id="no trace sent"),
+        pytest.param("-", ("b1.1", "b1.2", "b2.3"), "svc2", "another trace", id="no trace sent, Zipkin"),
         pytest.param("w1.0 b2.0", ("w1.0 b2.0", "b2.0"), "svc1", "none", id="no mesh, B3 alone forwarded"),
     ],
 )
 def test_a_hop_that_forgets_the_headers_is_where_it_broke(
     sent: str, seen: tuple[str, ...], hop: str, saw: str
 ) -> None:
-    verdict = _judge(sent, *seen)
+    verdict = _evaluate(sent, *seen)
     assert (verdict.kind, verdict.hop) == (VerdictKind.BROKEN, hop)
     after = f"svc{int(hop[-1]) + 1}"
-    assert verdict.text == f"broken at {hop}: headers not forwarded, {after} saw {saw}"
+    assert verdict.text == f"broken at {hop}: trace headers not propagated, {after} saw {saw}"
 
 
 def test_a_trace_that_broke_is_looked_up_where_it_was_whole() -> None:
-    assert _judge(CLIENT, "w1.1", "w2.2").trace_id == _trace("1")
+    assert _evaluate(CLIENT, "w1.1", "w2.2").trace_id == _trace("1")
 
 
-@pytest.mark.parametrize(("seen", "saw"), [(("w2.1", "w2.2"), "another"), (("-", "-"), "none")])
+@pytest.mark.parametrize(("seen", "saw"), [(("w2.1", "w2.2"), "another trace"), (("-", "-"), "none")])
 def test_a_trace_may_break_before_the_first_hop(seen: tuple[str, ...], saw: str) -> None:
-    verdict = _judge(CLIENT, *seen)
+    verdict = _evaluate(CLIENT, *seen)
     assert (verdict.kind, verdict.hop) == (VerdictKind.BROKEN, "svc1")
-    assert verdict.text == f"broken before svc1: the client began a trace, it saw {saw}"
+    assert verdict.text == f"broken in front of svc1: the client started a trace, svc1 saw {saw}"
 
 
 def test_a_trace_that_begins_behind_a_hop_is_broken_at_that_hop() -> None:
-    verdict = _judge("-", "-", "w1.1", "w1.2")
+    verdict = _evaluate("-", "-", "w1.1", "w1.2")
     assert (verdict.kind, verdict.hop) == (VerdictKind.BROKEN, "svc1")
     assert verdict.text == "broken at svc1: it saw no trace, svc2 saw a new one"
 
@@ -146,7 +148,7 @@ def test_a_trace_that_begins_behind_a_hop_is_broken_at_that_hop() -> None:
     ("seen", "places", "hop"),
     [
         (("w1.0",), "svc1", "svc1"),
-        (("w1.0", "w1.0", "w1.0"), "any of them", "svc1"),
+        (("w1.0", "w1.0", "w1.0"), "any hop", "svc1"),
         (("w1.0", "w1.1", "w1.2"), "svc1", "svc1"),
         (("w1.1", "w1.1", "w1.2"), "svc2", "svc2"),
         (("w1.1", "w1.1", "w1.1"), "svc2, svc3", "svc2"),
@@ -156,16 +158,16 @@ def test_a_trace_that_begins_behind_a_hop_is_broken_at_that_hop() -> None:
 def test_the_same_parent_twice_means_that_no_sidecar_stands_between(
     seen: tuple[str, ...], places: str, hop: str
 ) -> None:
-    verdict = _judge(CLIENT, *seen)
+    verdict = _evaluate(CLIENT, *seen)
     assert (verdict.kind, verdict.hop) == (VerdictKind.NO_SIDECAR, hop)
-    assert verdict.text.startswith(f"no sidecar before {places}: one trace (W3C) over ")
+    assert verdict.text.startswith(f"no sidecar in front of {places}: one trace (W3C) over ")
     assert verdict.trace_id == _trace("1")
 
 
 def test_no_trace_anywhere_means_that_nobody_made_one() -> None:
-    verdict = _judge("-", "-", "-")
+    verdict = _evaluate("-", "-", "-")
     assert (verdict.kind, verdict.hop, verdict.trace_id) == (VerdictKind.NO_SIDECAR, "svc1", None)
-    assert verdict.text == "no trace: the client sent no trace headers, and no sidecar made any"
+    assert verdict.text == "no trace: the client sent no trace headers, and no sidecar added any"
 
 
 def test_a_gateway_may_sample_what_the_client_would_not() -> None:
@@ -173,7 +175,7 @@ def test_a_gateway_may_sample_what_the_client_would_not() -> None:
 
 
 def test_a_family_that_only_fades_away_says_nothing_of_a_mesh_that_speaks_the_other() -> None:
-    verdict = _judge(CLIENT, "w1.0 b1.1", "w1.0 b1.2", "b2.3")
+    verdict = _evaluate(CLIENT, "w1.0 b1.1", "w1.0 b1.2", "b2.3")
     assert (verdict.kind, verdict.hop, verdict.trace_id) == (VerdictKind.BROKEN, "svc2", _trace("1"))
 
 
@@ -209,7 +211,10 @@ def test_sampling_that_was_not_read_is_not_held_against_a_trace() -> None:
 
 @pytest.mark.parametrize(
     ("unreadable", "text"),
-    [("", "no report: no hop says what it saw"), ("not a hop report: x", "no report: not a hop report: x")],
+    [
+        ("", "no report: no hop reported what it saw"),
+        ("invalid hop report: x", "no report: invalid hop report: x"),
+    ],
 )
 def test_without_a_report_there_is_no_judging(unreadable: str, text: str) -> None:
     assert evaluate([], _sent(CLIENT), unreadable) == Verdict(VerdictKind.NO_REPORT, text)
@@ -218,7 +223,7 @@ def test_without_a_report_there_is_no_judging(unreadable: str, text: str) -> Non
 @pytest.mark.parametrize("seen", [("w1.1",), ("w1.0",), ("w1.1", "w1.2"), ("w1.0", "w1.0")])
 def test_a_last_reporter_that_is_a_relay_means_that_more_lies_behind(seen: tuple[str, ...]) -> None:
     verdict = evaluate(_way(*seen, last=Role.RELAY), _sent(CLIENT))
-    assert verdict.text.endswith(f", as far as svc{len(seen)}, the last to report")
+    assert verdict.text.endswith(f", as far as svc{len(seen)}, the last hop that reported")
 
 
 def test_the_verdicts_are_six_and_their_names_are_stable() -> None:
@@ -240,7 +245,7 @@ def _with_request_id(hops: list[Hop]) -> list[Hop]:
 def test_a_request_id_without_a_span_means_that_proxies_do_not_trace(seen: tuple[str, ...]) -> None:
     verdict = evaluate(_with_request_id(_way(*seen)), _sent(CLIENT))
     assert (verdict.kind, verdict.hop, verdict.trace_id) == (VerdictKind.NOT_TRACED, "svc1", _trace("1"))
-    assert verdict.text.startswith("not traced: a proxy passed the call on and made no span: one trace (W3C)")
+    assert verdict.text.startswith("not traced: a proxy passed the call on without a span: one trace (W3C)")
 
 
 def test_a_gateway_that_traces_before_hops_without_sidecars_is_no_mesh_that_does_not_trace() -> None:
