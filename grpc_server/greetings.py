@@ -10,6 +10,9 @@ HELLOS = ("Hello", "Bonjour", "Hola", "こんにちは", "Ciao", "안녕하세�
 MAX_GREETINGS = 10_000
 """The most greetings that one call can request: about one megabyte in a single answer."""
 
+# An answer repeats the index, so its length is bounded, too.
+_MAX_INDEX_LENGTH = 8
+
 
 def greeting(index: str) -> str:
     """Return the greeting for an index in ASCII digits.
@@ -17,9 +20,8 @@ def greeting(index: str) -> str:
     Raises:
         UnknownIndexError: the index is not a number in ASCII digits, or is out of range.
     """
-    # int() would accept spaces, signs, underscores and digits of every script, and it refuses thousands of
-    # zeros with an error of its own.
-    if index.isascii() and index.isdigit():
+    # int() would accept spaces, signs, underscores and digits of every script.
+    if len(index) <= _MAX_INDEX_LENGTH and index.isascii() and index.isdigit():
         digits = index.lstrip("0") or "0"
         if len(digits) == 1 and int(digits) < len(HELLOS):
             return HELLOS[int(digits)]

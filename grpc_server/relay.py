@@ -11,6 +11,8 @@ from hello_mesh.net.call_status import CallStatus, StatusWatcher
 from hello_mesh.net.rpc import method_path
 from hello_mesh.propagation.headers import propagated_trailers
 
+_MAX_TIMEOUT_SECONDS = 100 * 365 * 86400.0
+
 
 class Relay:
     """The four methods, each bound once to the server.
@@ -137,7 +139,8 @@ def remaining_timeout(seconds: float | None) -> float | None:
     """
     if seconds is None:
         return None
-    milliseconds = int(seconds * 1000)
+    # gRPC cannot represent a point in time after the year 2262: an endless timeout would have passed already.
+    milliseconds = int(min(seconds, _MAX_TIMEOUT_SECONDS) * 1000)
     unit: int = 10 ** max(0, len(str(milliseconds)) - 3)
     return max(0, milliseconds // unit * unit - 1) / 1000
 

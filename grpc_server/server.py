@@ -17,13 +17,22 @@ from grpc_server.relay import Relay
 from grpc_server.service import Answering
 from hello_mesh.base.listening import cannot_listen, join_host_port
 from hello_mesh.net.channel import open_channel
-from hello_mesh.net.rpc import LANDING_SERVICE, MAX_MESSAGE_BYTES
+from hello_mesh.net.rpc import LANDING_SERVICE, MAX_REQUEST_BYTES, METADATA_OPTIONS
 from hello_mesh.net.tls import server_credentials
 
 _logger = logging.getLogger(__name__)
 
 _SERVER_OPTIONS = {
-    "grpc.max_receive_message_length": MAX_MESSAGE_BYTES,
+    "grpc.max_receive_message_length": MAX_REQUEST_BYTES,
+    **METADATA_OPTIONS,
+    # Bound what one connection can make the hop hold. A well-behaved caller queues calls beyond the limit.
+    "grpc.max_concurrent_streams": 1000,
+    # By default, gRPC cancels calls at random as soon as 1,000 wait to be accepted. No caller retries
+    # CANCELLED. A burst is accepted instead: the stream limit bounds it per connection.
+    "grpc.server.max_pending_requests": 10_000,
+    "grpc.server.max_pending_requests_hard_limit": 30_000,
+    # Otherwise a flood on one connection ends calls on other connections.
+    "grpc.http.overload_protection": 0,
     # With the default, a second server takes the same port silently and gets a part of the calls.
     "grpc.so_reuseport": 0,
     # Clients may keep idle connections alive. By default gRPC closes a connection that pings more often

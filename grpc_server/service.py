@@ -6,9 +6,8 @@ from collections.abc import AsyncIterator
 
 from grpc_server.call import CallContext, Calls, read_request, read_requests
 from grpc_server.greetings import check_count, greeting, parse_indexes
-from hello_mesh.base.errors import TooManyGreetingsError
 from hello_mesh.net.pb.landing_pb2 import OK, TalkRequest, TalkResponse, TalkResult
-from hello_mesh.net.rpc import MAX_MESSAGE_BYTES, STATUS_ANSWERED
+from hello_mesh.net.rpc import STATUS_ANSWERED
 
 
 class Answering:
@@ -36,16 +35,9 @@ class Answering:
         """Answer a stream of indexes with one response that holds a result for each."""
         async with self._calls.serve("TalkMoreAnswerOne", context):
             results: list[TalkResult] = []
-            size = 0
             async for message in read_requests(context):
                 check_count(len(results) + 1)
                 results.append(_result(TalkRequest.FromString(message).data))
-                # Counting is not enough: an index can be padded with a megabyte of zeros.
-                size += results[-1].ByteSize()
-                if size > MAX_MESSAGE_BYTES:
-                    raise TooManyGreetingsError(
-                        f"the answer exceeds {MAX_MESSAGE_BYTES} bytes: request fewer greetings"
-                    )
             return _response(*results)
 
     async def TalkBidirectional(

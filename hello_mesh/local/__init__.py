@@ -1,1 +1,1 @@
-"""The chain on one machine: the real servers as processes on free ports, called by the real client."""
+"""A mesh on one machine: real servers and real Envoys as processes, and the test that calls through them."""

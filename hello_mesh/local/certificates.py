@@ -1,4 +1,4 @@
-"""The identities of a mesh: a certificate authority that lives for one start, and what it signs."""
+"""The identities of a mesh: a certificate authority for one start, and the certificates that it signs."""
 
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
@@ -13,23 +13,25 @@ from hello_mesh.local.envoy import Identity
 from hello_mesh.local.files import write_private
 
 _LIFETIME = timedelta(days=365)
-# The clock of a virtual machine that slept may be set back after the start.
+# A virtual machine that slept may set its clock back after the start.
 _BACKDATED = timedelta(hours=1)
 
 _ISSUER = x509.Name([x509.NameAttribute(NameOID.ORGANIZATION_NAME, "cluster.local")])
 
 
-def write(folder: Path, identities: Mapping[str, str]) -> dict[str, Identity]:
-    """Makes a key and a certificate for each of `identities`, from a file's name to a SPIFFE id.
+def write_identities(folder: Path, identities: Mapping[str, str]) -> dict[str, Identity]:
+    """Write a key and a certificate for each identity. A new authority signs them; its key is never written.
 
-    A new authority signs them, and its own key is never written.
+    Args:
+        folder: the folder for the files.
+        identities: SPIFFE ids by the name of their files.
     """
     authority = ec.generate_private_key(ec.SECP256R1())
     root = write_private(folder / "root-cert.pem", _pem(_root(authority)))
-    return {name: _identity(folder / name, uri, authority, root) for name, uri in identities.items()}
+    return {name: _write_identity(folder / name, uri, authority, root) for name, uri in identities.items()}
 
 
-def _identity(stem: Path, uri: str, authority: ec.EllipticCurvePrivateKey, root: Path) -> Identity:
+def _write_identity(stem: Path, uri: str, authority: ec.EllipticCurvePrivateKey, root: Path) -> Identity:
     key = ec.generate_private_key(ec.SECP256R1())
     private = key.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
@@ -50,7 +52,7 @@ def _root(authority: ec.EllipticCurvePrivateKey) -> x509.Certificate:
 def _leaf(
     key: ec.EllipticCurvePrivateKey, uri: str, authority: ec.EllipticCurvePrivateKey
 ) -> x509.Certificate:
-    # As SPIFFE has it: the name is a URI and the only one; hence the subject is empty and the URI critical.
+    # As SPIFFE requires: the only name is a URI, so the subject is empty and the URI is critical.
     name = x509.SubjectAlternativeName([x509.UniformResourceIdentifier(uri)])
     usages = x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH])
     return (

@@ -1,9 +1,7 @@
-"""Options → a topology → start it, look at it, end it, test it."""
+"""Options → a topology → start it, show it, test it, stop it."""
 
 import json
 import os
-import re
-import subprocess
 import sys
 import tempfile
 import time
@@ -15,160 +13,119 @@ from typing import Any, get_args
 
 import click
 
-from hello_mesh.base.cli import CONTEXT_SETTINGS, reporting_errors
-from hello_mesh.base.errors import RuntimeEnvironmentError, UsageError
+from hello_mesh.base.cli import CONTEXT_SETTINGS, Group, all_options, parsed_by
+from hello_mesh.base.errors import EXIT_FAILED, RuntimeEnvironmentError, UsageError
 from hello_mesh.base.text import excerpt
-from hello_mesh.local import logs as logs_
-from hello_mesh.local import render as show
+from hello_mesh.local.background import start_in_background
 from hello_mesh.local.check import Calls, Headers, check
-from hello_mesh.local.files import file_errors
-from hello_mesh.local.mesh import (
-    Mesh,
-    RunningMesh,
-    config_path,
-    installed_envoy,
-    log_path,
-    running_mesh,
-    sidecar_name,
-)
-from hello_mesh.local.processes import POLL_SECONDS, Program, installed, leave_on_signals, tail
-from hello_mesh.local.run_dir import Place
+from hello_mesh.local.components import config_path, installed_envoy, log_path, sidecar_name
+from hello_mesh.local.logs import log_lines
+from hello_mesh.local.mesh import Mesh, RunningMesh, running_mesh
+from hello_mesh.local.processes import Program, exit_on_signals, tail
+from hello_mesh.local.render import ready_text, status_text, summary
+from hello_mesh.local.run_dir import RunDir
 from hello_mesh.local.topology import (
     GATEWAY_PORT,
     LOOPBACK,
-    MOST_HOPS,
+    MAX_HOPS,
     Topology,
     Tracer,
-    full_name,
     hop_names,
     parse_fault,
+    service_name,
 )
 from hello_mesh.tracing.options import store_option
 
 _DEFAULT_HOPS = 3
 _WATCH_SECONDS = 0.1
-_NAME = re.compile(r"[0-9A-Za-z][0-9A-Za-z_.-]{0,40}")
 
 
-@click.group(context_settings=CONTEXT_SETTINGS)
+@click.group(cls=Group, context_settings=CONTEXT_SETTINGS)
 @click.version_option(package_name="hello-servicemesh-grpc")
 def main() -> None:
-    """A mesh on this machine: servers, an Envoy beside each, a gateway, a collector of spans.
+    """Run a mesh on this host: servers, an Envoy for each, a gateway, and a collector of spans.
 
     \b
-    Exit codes: 0 all went well; 1 a call or its trace was wrong, a part of the mesh died, or it does not run;
-    2 wrong usage; 3 the machine does not allow it; 128 + the number of the signal that ended it.
+    Exit codes: 0 OK; 1 a call or its trace is not as expected, a component exited, or no mesh is running;
+    2 wrong usage; 3 environment error (port in use, unreadable file, no connection);
+    128 + the number of the signal that stopped it.
     """
-    leave_on_signals()
+    exit_on_signals()
 
 
-def _run_dir() -> Path:
-    folder = os.environ.get("XDG_RUNTIME_DIR") or os.environ.get("XDG_STATE_HOME")
-    return (
-        Path(folder) / "hello-grpc" if folder else Path(tempfile.gettempdir()) / f"hello-grpc-{os.getuid()}"
-    )
+def _default_run_dir() -> Path:
+    if runtime := os.environ.get("XDG_RUNTIME_DIR"):
+        return Path(runtime) / "hello-grpc"
+    if state := os.environ.get("XDG_STATE_HOME"):
+        return Path(state) / "hello-grpc" / "run"
+    return Path(tempfile.gettempdir()) / f"hello-grpc-{os.getuid()}"
 
 
-def _place(_context: click.Context, _parameter: click.Parameter, value: str) -> str:
-    if not _NAME.fullmatch(value):
-        raise click.BadParameter(f"{excerpt(value)!r} is no name: use letters, digits, '_', '.' and '-'")
-    return value
-
-
-def _hop(_context: click.Context, _parameter: click.Parameter, value: str | None) -> str | None:
-    return None if value is None else full_name(value)
-
-
-def _faults(_context: click.Context, _parameter: click.Parameter, values: tuple[str, ...]) -> Any:
-    try:
-        return tuple(map(parse_fault, values))
-    except UsageError as error:
-        raise click.BadParameter(str(error)) from error
-
-
-def _options(*options: Callable[[Any], Any]) -> Callable[[Any], Any]:
-    """Several options as one decorator, in the order of the help page."""
-
-    def decorate(command: Any) -> Any:
-        for option in reversed(options):
-            command = option(command)
-        return command
-
-    return decorate
-
-
-_place_options = _options(
-    click.option("--name", default="default", callback=_place, help="Which of several meshes."),
-    click.option(
-        "--run-dir",
-        envvar="GRPC_HELLO_RUN_DIR",
-        show_envvar=True,
-        type=click.Path(file_okay=False, path_type=Path),
-        default=_run_dir,
-        show_default="XDG_RUNTIME_DIR, XDG_STATE_HOME or a temporary folder",
-        help="Where meshes keep their files while they run.",
-    ),
+_run_dir_option = click.option(
+    "--run-dir",
+    envvar="GRPC_HELLO_RUN_DIR",
+    show_envvar=True,
+    type=click.Path(file_okay=False, path_type=Path),
+    default=_default_run_dir,
+    callback=lambda _context, _parameter, path: RunDir(path.absolute()),
+    show_default="in XDG_RUNTIME_DIR, XDG_STATE_HOME or the temporary folder",
+    help="Directory of the mesh: one mesh can run in each.",
 )
-_chain_options = _options(
+_chain_options = all_options(
     click.option(
-        "--hops",
-        type=click.IntRange(1, MOST_HOPS),
-        show_default=str(_DEFAULT_HOPS),
-        help="How many hops the chain has.",
+        "--hops", type=click.IntRange(1, MAX_HOPS), show_default=str(_DEFAULT_HOPS), help="Number of hops."
     ),
     click.option(
         "--drop-at",
-        callback=_hop,
+        "no_forward_hop",
+        callback=parsed_by(service_name),
         metavar="HOP",
-        help="Let this hop forward no headers: svc2, or grpc-server-svc2.",
+        help="Let this hop propagate no headers: svc2, or grpc-server-svc2.",
     ),
     click.option(
         "--fault",
         "faults",
         multiple=True,
-        callback=_faults,
+        callback=parsed_by(parse_fault),
         metavar="HOP=FAULT",
-        help="Let the sidecar of a hop delay or fail calls: svc3=delay:200ms@50%, svc3=abort:14@10%.",
-    ),
-    click.option(
-        "--mtls/--no-mtls", default=None, show_default="mtls", help="Mutual TLS between the sidecars."
+        help="Let the sidecar of a hop delay or fail calls; repeatable:"
+        " svc3=delay:200ms@50%, svc3=abort:14@10% (a gRPC status).",
     ),
 )
-_machine_options = _options(
+_environment_options = all_options(
     store_option,
     click.option(
         "--envoy",
         type=click.Path(path_type=Path),
-        show_default="the one installed with the extra `mesh`",
-        help="The Envoy to use.",
+        show_default="the one from the extra `mesh`",
+        help="Path of the Envoy to use.",
     ),
 )
 
 
 @main.command(context_settings=CONTEXT_SETTINGS)
-@_place_options
+@_run_dir_option
 @_chain_options
 @click.option(
     "--headers",
+    "tracer",
     type=click.Choice(get_args(Tracer)),
     default="w3c",
-    help="By which headers the sidecars continue a trace.",
+    help="Header family with which the sidecars continue a trace.",
 )
 @click.option(
     "--gateway-port",
     type=click.IntRange(0, 65535),
     default=GATEWAY_PORT,
-    help="Where to call; 0: any free one.",
+    help="Port to call; 0 is any free one.",
 )
-@click.option("--host", default=LOOPBACK, help="The IP address that the gateway listens on.")
+@click.option("--host", default=LOOPBACK, help="IP address that the gateway listens on.")
 @click.option("--access-log/--no-access-log", help="Let each Envoy log every call.")
-@_machine_options
-@click.option("--detach", is_flag=True, help="Go on in the background when all is ready.")
+@_environment_options
+@click.option("--detach", is_flag=True, help="Return when the mesh is ready; it continues in the background.")
 def up(
     *,
-    name: str,
-    run_dir: Path,
-    headers: Tracer,
+    run_dir: RunDir,
     gateway_port: int,
     host: str,
     access_log: bool,
@@ -177,183 +134,128 @@ def up(
     detach: bool,
     **chain: Any,
 ) -> None:
-    """Start a mesh and watch over it until Ctrl-C, or until a part of it dies."""
-    with reporting_errors():
-        place = Place(run_dir.absolute(), name)
-        topology = _changed(Topology(hop_names(_DEFAULT_HOPS)), tracer=headers, **chain)
-        topology = replace(topology, gateway_port=gateway_port, host=host, access_log=access_log)
-        if detach:
-            mesh = _detached(place, topology, store.absolute(), envoy)
-            click.echo(show.ready(name, mesh))
-            return
-        started = time.monotonic()
-        with (
-            place.taken(),
-            running_mesh(topology, place.folder, store.absolute(), envoy or installed_envoy()) as live,
-        ):
-            place.write(live.mesh)
-            click.echo(f"{show.ready(name, live.mesh)}\n  ready in   {time.monotonic() - started:.1f} s")
-            dead = _watched(live)
-            click.secho(f"mesh {name} ends: {dead.obituary()}", fg="red", err=True)
-    sys.exit(1)
+    """Start a mesh, and watch it until Ctrl-C or until a component exits."""
+    topology = _changed(Topology(hop_names(_DEFAULT_HOPS)), **chain)
+    topology = replace(topology, gateway_port=gateway_port, host=host, access_log=access_log)
+    if detach:
+        click.echo(ready_text(start_in_background(run_dir, topology, store.absolute(), envoy)))
+        return
+    started = time.monotonic()
+    with (
+        run_dir.lock() as lock,
+        running_mesh(
+            topology, run_dir.folder, store.absolute(), envoy or installed_envoy(), (lock,)
+        ) as running,
+    ):
+        run_dir.write(running.mesh)
+        click.echo(f"{ready_text(running.mesh)}\n  ready in   {time.monotonic() - started:.1f} s")
+        exited = _watch(running)
+        click.secho(f"mesh stops: {exited.exit_report()}", fg="red", err=True)
+    sys.exit(EXIT_FAILED)
 
 
-def _watched(live: RunningMesh) -> Program:
-    """Waits until a part dies, and returns it."""
-    while (dead := live.dead()) is None:
+def _watch(running: RunningMesh) -> Program:
+    """Wait until a component exits, and return it."""
+    while (exited := running.first_exited()) is None:
         time.sleep(_WATCH_SECONDS)
-    return dead
+    return exited
 
 
-def _detached(place: Place, topology: Topology, store: Path, envoy: Path | None) -> Mesh:
-    """Starts a mesh with a watcher of its own, and waits until it is ready."""
-    place.check_free()
-    command = [installed("hello-grpc-mesh"), "up", "--name", place.name, "--run-dir", str(place.base)]
-    command += ["--store", str(store), *_as_options(topology), *(["--envoy", str(envoy)] if envoy else [])]
-    with file_errors(), place.output.open("wb") as output:
-        watcher = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True
-        )
-    try:
-        while watcher.poll() is None:
-            if place.watcher() == watcher.pid and (mesh := place.read()) is not None:
-                return mesh
-            time.sleep(POLL_SECONDS)
-    except BaseException:  # whatever it is, also a signal: nobody is told of the mesh, so it must not stay
-        watcher.terminate()
-        watcher.wait()
-        raise
-    click.echo(place.output.read_text(errors="replace"), err=True, nl=False)
-    sys.exit(watcher.returncode)
+def _changed(topology: Topology, *, hops: int | None, **options: Any) -> Topology:
+    """Return a topology with the options that the user gave."""
+    options["hops"] = None if hops is None else hop_names(hops)
+    return replace(topology, **{key: value for key, value in options.items() if value not in (None, ())})
 
 
-def _as_options(topology: Topology) -> list[str]:
-    """The options of `up` that make this topology."""
-    found = ["--hops", str(len(topology.hops)), "--headers", topology.tracer]
-    found += ["--gateway-port", str(topology.gateway_port), "--host", topology.host]
-    found += ["--mtls" if topology.mtls else "--no-mtls"]
-    found += ["--access-log" if topology.access_log else "--no-access-log"]
-    found += ["--drop-at", topology.drop_at] if topology.drop_at is not None else []
-    return found + [word for fault in topology.faults for word in ("--fault", str(fault))]
-
-
-def _changed(
-    topology: Topology,
-    *,
-    hops: int | None,
-    drop_at: str | None,
-    faults: tuple[Any, ...],
-    mtls: bool | None,
-    tracer: Tracer | None,
-) -> Topology:
-    """A topology with what was asked for, and otherwise as it is."""
-    asked: dict[str, Any] = {
-        "hops": hop_names(hops) if hops is not None else None,
-        "drop_at": drop_at,
-        "faults": faults or None,
-        "mtls": mtls,
-        "tracer": tracer,
-    }
-    return replace(topology, **{key: value for key, value in asked.items() if value is not None})
-
-
-@main.command(context_settings=CONTEXT_SETTINGS)
-@_place_options
-def status(*, name: str, run_dir: Path) -> None:
-    """Show each part of a mesh that runs, and whether it is ready."""
-    with reporting_errors():
-        place = Place(run_dir.absolute(), name)
-        mesh = place.read()
-        if mesh is None:
-            click.echo(_absent(place), err=True)
-            sys.exit(1)
-        states = {part: part.is_ready() for part in mesh.parts}
-    click.echo(show.status(name, mesh, states))
-    sys.exit(0 if all(states.values()) else 1)
-
-
-def _absent(place: Place) -> str:
-    if place.watcher() is not None:
-        return f"mesh {place.name} is starting, or ending"
-    text = f"mesh {place.name} does not run"
-    return f"{text}; when it last did, it said:\n{tail(place.output)}" if place.output.exists() else text
-
-
-@main.command(context_settings=CONTEXT_SETTINGS)
-@_place_options
-def down(*, name: str, run_dir: Path) -> None:
-    """End a mesh, all of it and nothing else."""
-    with reporting_errors():
-        ended = Place(run_dir.absolute(), name).down()
-    click.echo(f"mesh {name} has ended" if ended else f"mesh {name} does not run")
-
-
-@main.command(context_settings=CONTEXT_SETTINGS)
-@click.argument("part", required=False)
-@_place_options
-def config(*, part: str | None, name: str, run_dir: Path) -> None:
-    """Print what an Envoy of a mesh that runs was given: that of a hop (svc1), or of the `gateway`.
-
-    Without PART, those of all, as one JSON object.
-    """
-    with reporting_errors():
-        place, mesh = _present(name, run_dir)
-        envoys = [each.name for each in mesh.parts if each.admin is not None]
-        texts = {each: config_path(place.folder, each).read_text(encoding="utf-8") for each in envoys}
-        if part is not None:
-            click.echo(texts[_one_of(envoys, part, sidecar_name(full_name(part)))], nl=False)
-            return
-    click.echo(json.dumps({each: json.loads(text) for each, text in texts.items()}, indent=2))
-
-
-@main.command(context_settings=CONTEXT_SETTINGS)
-@click.argument("part", required=False)
-@click.option("--follow", "-f", is_flag=True, help="Go on with what comes, until the mesh ends.")
-@_place_options
-def logs(*, part: str | None, follow: bool, name: str, run_dir: Path) -> None:
-    """Print what the parts of a mesh that runs have logged, or one of them."""
-    with reporting_errors():
-        place, mesh = _present(name, run_dir)
-        names = [each.name for each in mesh.parts]
-        if part is not None:
-            names = [_one_of(names, part, full_name(part))]
-        goes_on = (lambda: place.watcher() is not None) if follow else (lambda: False)
-        for line in logs_.lines([(each, log_path(place.folder, each)) for each in names], goes_on):
-            click.echo(line)
-
-
-def _present(name: str, run_dir: Path) -> tuple[Place, Mesh]:
-    place = Place(run_dir.absolute(), name)
-    mesh = place.read()
+@main.command("status", context_settings=CONTEXT_SETTINGS)
+@_run_dir_option
+def status_command(*, run_dir: RunDir) -> None:
+    """Show each component of the running mesh, and whether it is ready."""
+    mesh = run_dir.read()
     if mesh is None:
-        raise RuntimeEnvironmentError(f"{_absent(place)}: start it with hello-grpc-mesh up")
-    return place, mesh
+        click.echo(_not_running(run_dir), err=True)
+        sys.exit(EXIT_FAILED)
+    states = {component: component.is_ready() for component in mesh.components}
+    click.echo(status_text(mesh, states))
+    sys.exit(0 if all(states.values()) else EXIT_FAILED)
 
 
-def _one_of(names: Sequence[str], *spellings: str) -> str:
-    """The name among `names` that somebody means."""
+def _not_running(run_dir: RunDir) -> str:
+    if run_dir.watcher() is not None:
+        return f"the mesh in {run_dir.path} is starting or stopping: try again"
+    text = f"no mesh is running in {run_dir.path}"
+    return f"{text}; the output of the last one:\n{tail(run_dir.output)}" if run_dir.output.exists() else text
+
+
+@main.command(context_settings=CONTEXT_SETTINGS)
+@_run_dir_option
+def down(*, run_dir: RunDir) -> None:
+    """Stop the mesh, and remove its files."""
+    click.echo("mesh stopped" if run_dir.stop() else f"no mesh is running in {run_dir.path}")
+
+
+@main.command("config", context_settings=CONTEXT_SETTINGS)
+@click.argument("component", required=False)
+@_run_dir_option
+def config_command(*, component: str | None, run_dir: RunDir) -> None:
+    """Print the configuration of an Envoy: of a hop's sidecar (svc1), or of the `gateway`.
+
+    Without COMPONENT, print all of them as one JSON object.
+    """
+    mesh = _require_mesh(run_dir)
+    names = [each.name for each in mesh.components]
+    texts = {name: path.read_text() for name in names if (path := config_path(run_dir.folder, name)).exists()}
+    if component is not None:
+        chosen = _choose(list(texts), component, sidecar_name(service_name(component)))
+        click.echo(texts[chosen], nl=False)
+        return
+    click.echo(json.dumps({name: json.loads(text) for name, text in texts.items()}, indent=2))
+
+
+@main.command("logs", context_settings=CONTEXT_SETTINGS)
+@click.argument("component", required=False)
+@click.option("--follow", "-f", is_flag=True, help="Print new lines as they appear, until the mesh stops.")
+@_run_dir_option
+def logs_command(*, component: str | None, follow: bool, run_dir: RunDir) -> None:
+    """Print the logs of all components of the running mesh, or of one."""
+    names = [each.name for each in _require_mesh(run_dir).components]
+    if component is not None:
+        names = [_choose(names, component, service_name(component))]
+    is_running = (lambda: run_dir.watcher() is not None) if follow else (lambda: False)
+    for line in log_lines([(name, log_path(run_dir.folder, name)) for name in names], is_running):
+        click.echo(line)
+
+
+def _require_mesh(run_dir: RunDir) -> Mesh:
+    mesh = run_dir.read()
+    if mesh is None:
+        raise RuntimeEnvironmentError(f"{_not_running(run_dir)}: start one with hello-grpc-mesh up")
+    return mesh
+
+
+def _choose(names: Sequence[str], *spellings: str) -> str:
+    """Return the first spelling that is among `names`."""
     for name in spellings:
         if name in names:
             return name
-    raise UsageError(f"no part is named {excerpt(spellings[0])}: use {', '.join(names)}")
+    raise UsageError(f"unknown component {excerpt(spellings[0])}: use {', '.join(names)}")
 
 
-@main.command(context_settings=CONTEXT_SETTINGS)
-@_place_options
+@main.command("test", context_settings=CONTEXT_SETTINGS)
+@_run_dir_option
 @_chain_options
 @click.option(
     "--headers",
     type=click.Choice(get_args(Headers)),
-    show_default="w3c, or those of the mesh that runs",
-    help="By which headers sidecars continue the trace that the client begins; both: one after the other.",
+    show_default="w3c, or those of the running mesh",
+    help="Header family that the client and the sidecars use; both: the client sends both families.",
 )
-@click.option("--repeat", type=click.IntRange(1, 100_000), default=1, help="How often to call each pattern.")
-@click.option("--concurrency", type=click.IntRange(1, 1000), default=1, help="How many calls at once.")
-@_machine_options
-def test(
+@click.option("--repeat", type=click.IntRange(1, 100_000), default=1, help="Calls of each pattern.")
+@click.option("--concurrency", type=click.IntRange(1, 1000), default=1, help="Calls in flight at once.")
+@_environment_options
+def test_command(
     *,
-    name: str,
-    run_dir: Path,
+    run_dir: RunDir,
     headers: Headers | None,
     repeat: int,
     concurrency: int,
@@ -361,36 +263,32 @@ def test(
     envoy: Path | None,
     **chain: Any,
 ) -> None:
-    """Call all four patterns through a mesh; judge each answer, each hop report and each whole trace.
+    """Call all four patterns through a mesh, and verify each answer, hop report and trace.
 
-    The mesh that runs is used where it is as the options want it; otherwise one is started on free ports, and
-    ended again. A call that an `abort` of --fault fails is right if its trace is one tree down to that hop.
+    The running mesh is used if it fits the options. Otherwise one is started on free ports, and stopped
+    afterwards. A call that an `abort` of --fault fails is OK if its trace is one tree down to that hop.
     """
-    with reporting_errors():
-        place = Place(run_dir.absolute(), name)
-        passed = True
-        for tracer in get_args(Tracer) if headers == "both" else (headers,):
-            with _mesh_for_test(place, store, envoy, tracer=tracer, **chain) as (mesh, dead, folder):
-                click.secho(f"== {show.summary(mesh.topology)}", bold=True)
-                calls = Calls(headers or mesh.topology.tracer, repeat, concurrency)
-                passed = check(mesh, calls, folder) and passed
-                if died := dead():
-                    click.secho(f"FAILED: {died.obituary()}", fg="red")
-                    passed = False
-    sys.exit(0 if passed else 1)
+    tracer = None if headers == "both" else headers
+    with _mesh_for_test(run_dir, store, envoy, tracer=tracer, **chain) as (mesh, first_exited, folder):
+        click.secho(f"== {summary(mesh.topology)}", bold=True)
+        passed = check(mesh, Calls(headers or mesh.topology.tracer, repeat, concurrency), folder)
+        if exited := first_exited():
+            click.secho(f"FAILED: {exited.exit_report()}", fg="red")
+            passed = False
+    sys.exit(0 if passed else EXIT_FAILED)
 
 
 @contextmanager
 def _mesh_for_test(
-    place: Place, store: Path, envoy: Path | None, **chain: Any
+    run_dir: RunDir, store: Path, envoy: Path | None, **chain: Any
 ) -> Iterator[tuple[Mesh, Callable[[], Program | None], Path]]:
-    """A mesh as asked for, how to learn whether a part of it died, and a folder for the test."""
+    """Yield a mesh that fits the options, a function that returns an exited component, and a folder."""
     with tempfile.TemporaryDirectory(prefix="hello-grpc-") as temporary:
         folder = Path(temporary)
-        mesh = place.read()
+        mesh = run_dir.read()
         if mesh is not None and _changed(mesh.topology, **chain) == mesh.topology:
             yield mesh, lambda: None, folder
             return
         topology = replace(_changed(Topology(hop_names(_DEFAULT_HOPS)), **chain), gateway_port=0)
-        with running_mesh(topology, folder, store.absolute(), envoy or installed_envoy()) as live:
-            yield live.mesh, live.dead, folder
+        with running_mesh(topology, folder, store.absolute(), envoy or installed_envoy()) as running:
+            yield running.mesh, running.first_exited, folder

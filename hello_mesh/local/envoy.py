@@ -1,8 +1,8 @@
-"""Topology → what each Envoy gets: the bootstrap of a sidecar or of the gateway, as Istio would make it.
+"""Topology → the Envoy configuration of each sidecar and of the gateway, as Istio would make it.
 
-A sidecar has an inbound listener, through which calls reach its application, and an outbound one, through
-which the application calls the next hop. The gateway has one listener, from outside to the first hop. Every
-function here is pure.
+A sidecar has an inbound listener, for calls to its application, and an outbound listener, for calls of its
+application to the next hop. The gateway has one listener, from outside to the first hop. All
+functions here are pure.
 """
 
 from collections.abc import Mapping, Sequence
@@ -12,7 +12,7 @@ from typing import Any
 
 from hello_mesh.local.topology import (
     APP_PORT,
-    GATEWAY,
+    GATEWAY_NAME,
     GATEWAY_NAMESPACE,
     GATEWAY_PORT,
     GATEWAY_SERVICE,
@@ -20,29 +20,29 @@ from hello_mesh.local.topology import (
     NAMESPACE,
     Fault,
     Topology,
-    service,
+    span_service,
 )
 
 Config = dict[str, Any]
 
 TRUST_DOMAIN = "cluster.local"
 HOP_IDENTITY = f"spiffe://{TRUST_DOMAIN}/ns/{NAMESPACE}/sa/grpc-tracing-sa"
-GATEWAY_IDENTITY = f"spiffe://{TRUST_DOMAIN}/ns/{GATEWAY_NAMESPACE}/sa/{GATEWAY}-service-account"
+GATEWAY_IDENTITY = f"spiffe://{TRUST_DOMAIN}/ns/{GATEWAY_NAMESPACE}/sa/{GATEWAY_NAME}-service-account"
 
 COLLECTOR = "collector"
-"""What the collector is called among clusters and hosts."""
+"""The name of the collector among components, clusters and hosts."""
 
-ANY = "0.0.0.0"  # noqa: S104 - a hop with a host of its own is there to be called
+ANY = "0.0.0.0"  # noqa: S104 - a hop on a host of its own must be reachable
 
 _TYPES = "type.googleapis.com/envoy"
 
-# Envoy's own defaults bound what one connection and one cluster take, to protect what stands behind them.
-# Here a thousand streams at once are a test, not an attack.
+# Envoy's defaults limit the streams of a connection and the requests of a cluster, as protection. Here a
+# thousand streams at once are a test.
 _HTTP2 = {"max_concurrent_streams": 2**31 - 1}
 _NO_BREAKER = {"max_connections": 2**32 - 1, "max_pending_requests": 2**32 - 1, "max_requests": 2**32 - 1}
 
-# Spans leave soon, so that nobody waits for a trace; by default they leave every five seconds. And they leave
-# together: a request for each would be more work for the collector than for the servers.
+# Export spans soon: by default, Envoy exports them every five seconds. Export them together: one request per
+# span would be more work for the collector than for the servers.
 _FLUSH = {"flush_interval_ms": 200, "min_flush_spans": 1000}
 
 _ACCESS_LOG_FORMAT = (
@@ -53,7 +53,7 @@ _ACCESS_LOG_FORMAT = (
 
 @dataclass(frozen=True)
 class Identity:
-    """The files by which an Envoy shows who it is and learns whom to trust."""
+    """The certificate files of an Envoy: its own, and the authority that it trusts."""
 
     chain: Path
     key: Path
@@ -62,24 +62,24 @@ class Identity:
 
 @dataclass(frozen=True)
 class Addresses:
-    """Where the parts of a mesh listen: ports, by hop; and on which hosts, where these are several."""
+    """Where the components of a mesh listen: ports by hop, and hosts if there are several."""
 
     gateway: int
     inbound: Mapping[str, int]
     outbound: Mapping[str, int]
     applications: Mapping[str, int]
     collector: int
-    """The collector's port for what the tracer speaks."""
+    """The collector's port for the protocol of the tracer."""
     hop_identity: Identity | None = None
-    """Of the hops' sidecars; None where there is no mTLS."""
+    """The identity of the hops' sidecars; None is plaintext."""
     gateway_identity: Identity | None = None
     hosts: Mapping[str, str] = field(default_factory=dict)
-    """The host names of hops, each with its sidecar, and of the collector; without one, it is on loopback."""
+    """The host names of hops, each with its sidecar, and of the collector. Others are on loopback."""
 
 
 @dataclass(frozen=True)
 class _Listener:
-    """What the listeners of sidecars and gateway differ in."""
+    """The differences between the listeners of sidecars and gateway."""
 
     name: str
     address: Config
@@ -91,12 +91,14 @@ class _Listener:
     tls: Config | None = None
     edge: bool = False
     """Whether callers are outside the mesh."""
+    reserved: bool = True
+    """Whether the port is shared with the socket that reserves it."""
     http: Config = field(default_factory=dict)
-    """More of its HTTP connection manager."""
+    """Additional settings of its HTTP connection manager."""
 
 
 def gateway(topology: Topology, addresses: Addresses) -> Config:
-    """The bootstrap of the gateway before the first hop."""
+    """Return the configuration of the gateway in front of the first hop."""
     first = topology.hops[0]
     listener = _Listener(
         name="gateway",
@@ -104,29 +106,30 @@ def gateway(topology: Topology, addresses: Addresses) -> Config:
         direction="OUTBOUND",
         service=GATEWAY_SERVICE,
         operation=_operation(first, GATEWAY_PORT),
-        cluster=f"outbound|{GATEWAY_PORT}||{service(first)}",
+        cluster=f"outbound|{GATEWAY_PORT}||{span_service(first)}",
         edge=True,
+        reserved=topology.gateway_port == 0,
     )
     tls = _upstream_tls(addresses.gateway_identity, HOP_IDENTITY)
-    cluster = _cluster(listener.cluster, _sidecar_address(addresses, first), tls)
-    return _bootstrap(topology, addresses, f"router~{LOOPBACK}~{GATEWAY}", [listener], [cluster])
+    cluster = _grpc_cluster(listener.cluster, _sidecar_address(addresses, first), tls)
+    return _bootstrap(topology, addresses, f"router~{LOOPBACK}~{GATEWAY_NAME}", [listener], [cluster])
 
 
 def sidecar(topology: Topology, hop: str, addresses: Addresses) -> Config:
-    """The bootstrap of the sidecar of a hop."""
+    """Return the configuration of a hop's sidecar."""
     following = topology.next_hop(hop)
-    listeners = [_inbound(topology, hop, addresses)]
-    clusters = [_cluster(listeners[0].cluster, _address(addresses.applications[hop]))]
+    listeners = [_inbound_listener(topology, hop, addresses)]
+    clusters = [_grpc_cluster(listeners[0].cluster, _address(addresses.applications[hop]))]
     if following is not None:
-        listeners.append(_outbound(hop, following, addresses))
+        listeners.append(_outbound_listener(hop, following, addresses))
         tls = _upstream_tls(addresses.hop_identity, HOP_IDENTITY)
-        clusters.append(_cluster(listeners[1].cluster, _sidecar_address(addresses, following), tls))
+        clusters.append(_grpc_cluster(listeners[1].cluster, _sidecar_address(addresses, following), tls))
     return _bootstrap(topology, addresses, f"sidecar~{LOOPBACK}~{hop}", listeners, clusters)
 
 
-def _inbound(topology: Topology, hop: str, addresses: Addresses) -> _Listener:
+def _inbound_listener(topology: Topology, hop: str, addresses: Addresses) -> _Listener:
     identity = addresses.hop_identity
-    # The application learns who called from x-forwarded-client-cert, as in Istio.
+    # As in Istio, the application can read the caller's identity from x-forwarded-client-cert.
     names = {
         "forward_client_cert_details": "APPEND_FORWARD",
         "set_current_client_cert_details": {"subject": True, "uri": True},
@@ -135,7 +138,7 @@ def _inbound(topology: Topology, hop: str, addresses: Addresses) -> _Listener:
         name="virtualInbound",
         address=_address(addresses.inbound[hop], ANY if hop in addresses.hosts else LOOPBACK),
         direction="INBOUND",
-        service=service(hop),
+        service=span_service(hop),
         operation=_operation(hop, APP_PORT),
         cluster=f"inbound|{APP_PORT}||",
         faults=[fault for fault in topology.faults if fault.hop == hop],
@@ -144,19 +147,19 @@ def _inbound(topology: Topology, hop: str, addresses: Addresses) -> _Listener:
     )
 
 
-def _outbound(hop: str, following: str, addresses: Addresses) -> _Listener:
+def _outbound_listener(hop: str, following: str, addresses: Addresses) -> _Listener:
     return _Listener(
         name="virtualOutbound",
         address=_address(addresses.outbound[hop]),
         direction="OUTBOUND",
-        service=service(hop),
+        service=span_service(hop),
         operation=_operation(following, APP_PORT),
-        cluster=f"outbound|{APP_PORT}||{service(following)}",
+        cluster=f"outbound|{APP_PORT}||{span_service(following)}",
     )
 
 
 def _operation(hop: str, port: int) -> str:
-    return f"{service(hop)}:{port}/*"
+    return f"{span_service(hop)}:{port}/*"
 
 
 def _bootstrap(
@@ -170,12 +173,11 @@ def _bootstrap(
     namespace = name.partition(".")[2]
     return {
         "node": {"id": f"{node}.{namespace}~{namespace}.svc.{TRUST_DOMAIN}", "cluster": name},
-        "admin": {"address": _address(0)},
         "layered_runtime": {"layers": [{"name": "static", "static_layer": _runtime(topology)}]},
         "overload_manager": {"resource_monitors": [_connection_limit()]},
         "static_resources": {
-            "listeners": [_listener(topology, listener) for listener in listeners],
-            "clusters": [*clusters, _collector(topology, addresses)],
+            "listeners": [_listener_config(topology, listener) for listener in listeners],
+            "clusters": [*clusters, _collector_cluster(topology, addresses)],
         },
     }
 
@@ -186,19 +188,19 @@ def _runtime(topology: Topology) -> Config:
 
 
 def _connection_limit() -> Config:
-    # Far more than a machine has; without it Envoy warns at each start.
+    # Higher than any host allows; without a limit, Envoy warns at each start.
     name = "envoy.resource_monitors.global_downstream_max_connections"
     kind = "extensions.resource_monitors.downstream_connections.v3.DownstreamConnectionsConfig"
     return _typed(name, kind, {"max_active_downstream_connections": 1_000_000})
 
 
-def _listener(topology: Topology, listener: _Listener) -> Config:
+def _listener_config(topology: Topology, listener: _Listener) -> Config:
     chain: Config = {
         "filters": [
             _typed(
                 "envoy.filters.network.http_connection_manager",
                 "extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
-                _http(topology, listener),
+                _connection_manager(topology, listener),
             )
         ]
     }
@@ -208,14 +210,13 @@ def _listener(topology: Topology, listener: _Listener) -> Config:
         "name": listener.name,
         "traffic_direction": listener.direction,
         "address": listener.address,
-        # Inside, ports are reserved for us, and shared with who holds them. At the edge the port is what
-        # somebody asked for, and a second gateway on it must fail, not get a part of the calls.
-        "enable_reuse_port": not listener.edge,
+        # A port that the user chose is not shared: a second gateway on it must fail.
+        "enable_reuse_port": listener.reserved,
         "filter_chains": [chain],
     }
 
 
-def _http(topology: Topology, listener: _Listener) -> Config:
+def _connection_manager(topology: Topology, listener: _Listener) -> Config:
     router = _typed("envoy.filters.http.router", "extensions.filters.http.router.v3.Router")
     return {
         "stat_prefix": listener.name,
@@ -223,11 +224,11 @@ def _http(topology: Topology, listener: _Listener) -> Config:
         "http2_protocol_options": _HTTP2,
         "use_remote_address": listener.edge,
         "generate_request_id": True,
-        # A stream may be silent, and last, as long as the caller likes.
+        # A stream may be silent for any time.
         "stream_idle_timeout": "0s",
         "tracing": _tracing(topology, listener.service),
         "access_log": _access_log() if topology.access_log else [],
-        "http_filters": [*map(_fault, listener.faults), router],
+        "http_filters": [*map(_fault_filter, listener.faults), router],
         "route_config": _routes(listener),
         **listener.http,
     }
@@ -275,7 +276,7 @@ def _zipkin() -> Config:
         "collector_endpoint": "/api/v2/spans",
         "collector_endpoint_version": "HTTP_JSON",
         "trace_id_128bit": True,
-        # Each side of a call gets a span of its own, as with OpenTelemetry.
+        # Each side of a call gets its own span, as with OpenTelemetry.
         "shared_span_context": False,
     }
     return _typed("envoy.tracers.zipkin", "config.trace.v3.ZipkinConfig", values)
@@ -288,8 +289,8 @@ def _access_log() -> list[Config]:
     ]
 
 
-def _fault(fault: Fault) -> Config:
-    # Envoy counts in millionths, so that a tenth of a per cent is not rounded away.
+def _fault_filter(fault: Fault) -> Config:
+    # Millionths keep fractions of a per cent.
     percentage = {"numerator": round(fault.percent * 10_000), "denominator": "MILLION"}
     if fault.status is not None:
         values: Config = {"abort": {"grpc_status": fault.status, "percentage": percentage}}
@@ -300,11 +301,11 @@ def _fault(fault: Fault) -> Config:
 
 
 def _sidecar_address(addresses: Addresses, hop: str) -> Config:
-    """Where others call the sidecar of a hop."""
+    """Return the address at which others call a hop's sidecar."""
     return _address(addresses.inbound[hop], addresses.hosts.get(hop, LOOPBACK))
 
 
-def _cluster(name: str, address: Config, tls: Config | None = None) -> Config:
+def _grpc_cluster(name: str, address: Config, tls: Config | None = None) -> Config:
     protocol = {"explicit_http_config": {"http2_protocol_options": _HTTP2}}
     cluster = _http1_cluster(name, address) | {
         "circuit_breakers": {"thresholds": [_NO_BREAKER]},
@@ -318,9 +319,9 @@ def _cluster(name: str, address: Config, tls: Config | None = None) -> Config:
     return cluster | ({"transport_socket": tls} if tls else {})
 
 
-def _collector(topology: Topology, addresses: Addresses) -> Config:
-    # The OpenTelemetry tracer speaks gRPC, the Zipkin tracer HTTP/1.1.
-    make = _cluster if topology.tracer == "w3c" else _http1_cluster
+def _collector_cluster(topology: Topology, addresses: Addresses) -> Config:
+    # The OpenTelemetry tracer exports over gRPC, the Zipkin tracer over HTTP/1.1.
+    make = _grpc_cluster if topology.tracer == "w3c" else _http1_cluster
     return make(COLLECTOR, _address(addresses.collector, addresses.hosts.get(COLLECTOR, LOOPBACK)))
 
 
@@ -329,14 +330,14 @@ def _http1_cluster(name: str, address: Config) -> Config:
     is_name = address["socket_address"]["address"] != LOOPBACK
     return {
         "name": name,
-        **({"cluster_type": _by_name()} if is_name else {"type": "STATIC"}),
+        **({"cluster_type": _dns_cluster()} if is_name else {"type": "STATIC"}),
         "connect_timeout": "1s",
         "load_assignment": {"cluster_name": name, "endpoints": [{"lb_endpoints": [endpoint]}]},
     }
 
 
-def _by_name() -> Config:
-    # ANY is every IPv4 address. A name that is not known yet is looked up again soon.
+def _dns_cluster() -> Config:
+    # The listeners are on IPv4. A name that cannot be resolved yet is soon looked up again.
     values = {"dns_lookup_family": "V4_ONLY", "dns_refresh_rate": "1s"}
     return _typed("envoy.clusters.dns", "extensions.clusters.dns.v3.DnsCluster", values)
 
@@ -344,7 +345,7 @@ def _by_name() -> Config:
 def _downstream_tls(identity: Identity) -> Config:
     values = {
         "require_client_certificate": True,
-        "common_tls_context": _tls(identity, f"spiffe://{TRUST_DOMAIN}/"),
+        "common_tls_context": _tls_context(identity, f"spiffe://{TRUST_DOMAIN}/"),
     }
     return _typed(
         "envoy.transport_sockets.tls", "extensions.transport_sockets.tls.v3.DownstreamTlsContext", values
@@ -354,14 +355,14 @@ def _downstream_tls(identity: Identity) -> Config:
 def _upstream_tls(identity: Identity | None, peer: str) -> Config | None:
     if identity is None:
         return None
-    values = {"common_tls_context": _tls(identity, peer)}
+    values = {"common_tls_context": _tls_context(identity, peer)}
     return _typed(
         "envoy.transport_sockets.tls", "extensions.transport_sockets.tls.v3.UpstreamTlsContext", values
     )
 
 
-def _tls(identity: Identity, peer: str) -> Config:
-    """Shows a certificate and demands one: of `peer`, or where that ends in a slash of anyone below it."""
+def _tls_context(identity: Identity, peer: str) -> Config:
+    """Present a certificate, and require one of `peer`, or of any identity below it if it ends in a slash."""
     matcher = {"prefix": peer} if peer.endswith("/") else {"exact": peer}
     return {
         "alpn_protocols": ["h2"],

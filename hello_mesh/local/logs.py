@@ -1,47 +1,47 @@
-"""The logs of a mesh's parts, each line with the name of its part."""
+"""The logs of a mesh's components, each line with the component's name."""
 
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-_POLL_SECONDS = 0.1
+_FOLLOW_SECONDS = 0.1
 
 
 @dataclass
-class _Tail:
-    """A log that is read as it grows."""
+class _GrowingLog:
+    """A log file that is read as it grows."""
 
     name: str
     path: Path
     _position: int = 0
     _rest: bytes = field(default=b"")
 
-    def lines(self) -> Iterator[str]:
-        """The whole lines that have come since the last time."""
+    def new_lines(self) -> Iterator[str]:
+        """Yield the complete lines since the last call."""
         if not self.path.exists():
             return
         with self.path.open("rb") as file:
             file.seek(self._position)
             content = file.read()
         self._position += len(content)
-        *whole, self._rest = (self._rest + content).split(b"\n")
-        for line in whole:
+        *complete, self._rest = (self._rest + content).split(b"\n")
+        for line in complete:
             yield f"{self.name} | {line.decode(errors='replace')}"
 
 
-def lines(logs: Sequence[tuple[str, Path]], goes_on: Callable[[], bool]) -> Iterator[str]:
-    """What stands in some logs, part by part, and while `goes_on` says so what comes then, as it comes.
+def log_lines(logs: Sequence[tuple[str, Path]], is_running: Callable[[], bool]) -> Iterator[str]:
+    """Yield the lines of some logs, component by component, then new lines as they appear.
 
     Args:
-        logs: the parts' names and files.
-        goes_on: asked every now and then whether to wait for more.
+        logs: the components' names and log files.
+        is_running: called regularly; new lines are awaited as long as it returns True.
     """
-    tails = [_Tail(name, path) for name, path in logs]
+    growing = [_GrowingLog(name, path) for name, path in logs]
     while True:
-        last = not goes_on()  # before reading, so that the last lines are not missed
-        for tail in tails:
-            yield from tail.lines()
+        last = not is_running()  # before reading, so that no final line is missed
+        for log in growing:
+            yield from log.new_lines()
         if last:
             return
-        time.sleep(_POLL_SECONDS)
+        time.sleep(_FOLLOW_SECONDS)

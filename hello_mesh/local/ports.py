@@ -1,28 +1,31 @@
-"""Ports that are ours before somebody listens on them.
+"""Ports that are reserved before a program listens on them.
 
-Parts of a mesh must know each other's ports before they start: a hop calls its sidecar, and the sidecar its
-hop. A reserved port is bound, but nobody listens on it; the Envoy that is told to take it shares it
-(SO_REUSEPORT), and no other program can get it, also not after that Envoy has died.
+Components must know each other's ports before they start: a hop calls its sidecar, and the sidecar its hop. A
+reserved port is bound, but nothing listens on it. The Envoy that gets the port shares it (SO_REUSEPORT). No
+other program can take it, even if that Envoy exits.
 """
 
-import errno
 import socket
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 
-from hello_mesh.base.errors import RuntimeEnvironmentError
+from hello_mesh.base.listening import cannot_listen
 from hello_mesh.local.topology import LOOPBACK
 
-# Elsewhere Envoy does not share a port, so that it must be given up before Envoy starts.
+# On other systems Envoy does not share a port, so that it must be released before Envoy starts.
 _SHARED = sys.platform == "linux"
 
 
 @contextmanager
-def reserved(count: int) -> Iterator[tuple[int, ...]]:
-    """Free ports on loopback, all different, that stay ours until the context ends."""
+def reserved_ports(count: int, host: str = LOOPBACK) -> Iterator[tuple[int, ...]]:
+    """Reserve different free ports on an IP address until the context ends.
+
+    Raises:
+        RuntimeEnvironmentError: the address does not belong to this host.
+    """
     with ExitStack() as stack:
-        sockets = [stack.enter_context(_bound()) for _ in range(count)]
+        sockets = [stack.enter_context(_bound(host)) for _ in range(count)]
         ports = tuple(bound.getsockname()[1] for bound in sockets)
         if not _SHARED:
             stack.close()
@@ -30,29 +33,32 @@ def reserved(count: int) -> Iterator[tuple[int, ...]]:
 
 
 def check_free(host: str, port: int, option: str) -> None:
-    """Looks whether a port that somebody asked for can be had.
+    """Check that a port can be listened on.
 
     Raises:
-        RuntimeEnvironmentError: it cannot; the error names the option that says otherwise.
+        RuntimeEnvironmentError: it cannot; the error names the option that chooses another.
     """
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with socket.socket(family) as probe:
-        probe.setsockopt(
-            socket.SOL_SOCKET, socket.SO_REUSEADDR, 1
-        )  # as Envoy does: old connections are no hindrance
+    with socket.socket(_family(host)) as probe:
+        # As Envoy does: old connections do not block the port.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((host, port))
             probe.listen()
         except OSError as error:
-            reason = "it is taken" if error.errno == errno.EADDRINUSE else error.strerror
-            raise RuntimeEnvironmentError(
-                f"cannot listen on {host} port {port}: {reason}; choose another with {option}"
-            ) from error
+            raise cannot_listen(host, port, option, error) from error
 
 
-def _bound() -> socket.socket:
-    bound = socket.socket()
+def _bound(host: str) -> socket.socket:
+    bound = socket.socket(_family(host))
     if _SHARED:
         bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-    bound.bind((LOOPBACK, 0))
+    try:
+        bound.bind((host, 0))
+    except OSError as error:
+        bound.close()
+        raise cannot_listen(host, 0, "--host", error) from error
     return bound
+
+
+def _family(host: str) -> socket.AddressFamily:
+    return socket.AF_INET6 if ":" in host else socket.AF_INET

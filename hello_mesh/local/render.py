@@ -1,47 +1,43 @@
-"""A mesh → text for people. Prints nothing."""
+"""A mesh as text. Prints nothing."""
 
 from collections.abc import Iterator
 
-from hello_mesh.local.mesh import Mesh, Part
+from hello_mesh.base.text import count, table
+from hello_mesh.local.components import Component
+from hello_mesh.local.mesh import Mesh
 from hello_mesh.local.topology import Topology
 
 
-def ready(name: str, mesh: Mesh) -> str:
-    """What somebody who has started a mesh wants to know."""
+def ready_text(mesh: Mesh) -> str:
+    """Return what a user needs to know about a mesh that is ready."""
     rows = {
         "gateway": mesh.gateway,
         "collector": f"{mesh.collector_grpc} (OTLP/gRPC), {mesh.collector_http} (OTLP/HTTP, Zipkin)",
         "spans": str(mesh.store),
     }
-    lines = [f"mesh {name} is ready: {summary(mesh.topology)}"]
-    return "\n".join(lines + [f"  {what:<10} {where}" for what, where in rows.items()])
+    lines = [f"mesh is ready: {summary(mesh.topology)}"]
+    return "\n".join(lines + [f"  {name:<10} {value}" for name, value in rows.items()])
 
 
-def status(name: str, mesh: Mesh, states: dict[Part, bool]) -> str:
-    """A line for each part."""
-    rows = [("part", "pid", "state", "address", "admin")]
+def status_text(mesh: Mesh, states: dict[Component, bool]) -> str:
+    """Return a table of the components and whether each one is ready."""
+    rows = [("component", "PID", "state", "address")]
     rows += [
-        (part.name, str(part.pid), "ready" if is_ready else "not ready", part.address, part.admin or "")
-        for part, is_ready in states.items()
+        (component.name, str(component.pid), "ready" if is_ready else "not ready", component.address)
+        for component, is_ready in states.items()
     ]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    lines = (
-        "  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip()
-        for row in rows
-    )
-    return "\n".join([f"mesh {name}: {summary(mesh.topology)}", *lines])
+    return f"mesh: {summary(mesh.topology)}\n{table(rows)}"
 
 
 def summary(topology: Topology) -> str:
-    """What is particular about a mesh, in a line."""
-    return ", ".join(_particulars(topology))
+    """Return what is special about a mesh, in one line."""
+    return ", ".join(_features(topology))
 
 
-def _particulars(topology: Topology) -> Iterator[str]:
-    count = len(topology.hops)
-    yield "1 hop" if count == 1 else f"{count} hops"
+def _features(topology: Topology) -> Iterator[str]:
+    yield count(len(topology.hops), "hop")
     yield "W3C headers" if topology.tracer == "w3c" else "B3 headers"
-    yield "mTLS" if topology.mtls else "no mTLS"
-    if topology.drop_at is not None:
-        yield f"{topology.drop_at} drops headers"
+    yield "mTLS"
+    if topology.no_forward_hop is not None:
+        yield f"{topology.no_forward_hop} drops headers"
     yield from map(str, topology.faults)

@@ -1,7 +1,7 @@
-"""The meshes of this user that run: each in a folder of its own, found by its name.
+"""The run directory: where the mesh of a user keeps its files while it runs. One mesh per directory.
 
-Beside the folder lies a lock, held for as long as the command runs that watches over the mesh. So nobody has
-to guess whether a process id that was written down is still that of a mesh.
+A lock tells whether a mesh runs. The process that started the mesh holds it, and so does every component: the
+lock is free only when the last of them is gone, even if the first was killed.
 """
 
 import fcntl
@@ -9,172 +9,201 @@ import json
 import os
 import shutil
 import signal
+import stat
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from hello_mesh.base.errors import RuntimeEnvironmentError
-from hello_mesh.local import topology
+from hello_mesh.local.components import Component
 from hello_mesh.local.files import file_errors, write_private
-from hello_mesh.local.identity import born
-from hello_mesh.local.mesh import Mesh, Part
-from hello_mesh.local.processes import POLL_SECONDS, STOP_SECONDS
+from hello_mesh.local.mesh import Mesh
+from hello_mesh.local.processes import STOP_SECONDS, WAIT_SECONDS
+from hello_mesh.local.topology import topology_from_json
 
-_OURS_ALONE = 0o700
+_OWNER_ONLY_FOLDER = 0o700
 
-# Somebody who asks whether a mesh runs holds its lock for a moment.
-_LOCK_SECONDS = 0.5
+# A command that checks whether a mesh runs holds the lock for a moment, and so do killed components.
+_LOCK_SECONDS = 1.0
 
-# A mesh ends its parts in three rounds.
-_DOWN_SECONDS = 3 * STOP_SECONDS + 5
+# A mesh stops its components in three rounds.
+_STOP_ALL_SECONDS = 3 * STOP_SECONDS + 5
 
 
 @dataclass(frozen=True)
-class Place:
-    """Where a mesh of a certain name has its files."""
+class RunDir:
+    """The directory of one mesh."""
 
-    base: Path
-    """The folder of all meshes of this user; absolute."""
-    name: str
+    path: Path
+    """Absolute."""
 
     @property
     def folder(self) -> Path:
-        """The mesh's own: configuration, certificates, logs."""
-        return self.base / self.name
+        """The mesh's own files: configuration, certificates, logs. They exist only while it runs."""
+        return self.path / "mesh"
 
     @property
     def output(self) -> Path:
-        """What a mesh in the background said; it stays behind when the mesh ends with an error."""
-        return self.base / f"{self.name}.out"
+        """The output of a mesh in the background. It stays if the mesh exits with an error."""
+        return self.path / "up.log"
 
     @property
     def _state(self) -> Path:
         return self.folder / "mesh.json"
 
     @property
-    def _lock(self) -> Path:
-        return self.base / f"{self.name}.lock"
+    def _marker(self) -> Path:
+        return self.folder / ".hello-grpc-mesh"
 
-    def prepare(self) -> None:
-        """Makes the folder of all meshes.
+    @property
+    def _lock(self) -> Path:
+        return self.path / "lock"
+
+    def create(self) -> None:
+        """Create the directory.
 
         Raises:
-            RuntimeEnvironmentError: it cannot be made, or is somebody else's.
+            RuntimeEnvironmentError: it cannot be created, or others can write to it.
         """
         with file_errors():
-            self.base.mkdir(mode=_OURS_ALONE, parents=True, exist_ok=True)
-            # In a folder that everybody may write to, somebody else may have been faster.
-            if self.base.stat().st_uid != os.getuid():
-                raise RuntimeEnvironmentError(
-                    f"{self.base} belongs to somebody else: choose another with --run-dir"
-                )
+            self.path.mkdir(mode=_OWNER_ONLY_FOLDER, parents=True, exist_ok=True)
+        self._check_owner()
 
     @contextmanager
-    def taken(self) -> Iterator[None]:
-        """This place, for a mesh that runs as long as the context; its folder is new, and goes at the end.
+    def lock(self) -> Iterator[int]:
+        """Lock the directory for a mesh that runs as long as the context; its folder is new.
+
+        Yields:
+            The file descriptor of the lock. Components inherit it.
 
         Raises:
-            RuntimeEnvironmentError: a mesh of this name runs, or the folder cannot be made.
+            RuntimeEnvironmentError: a mesh runs here, or the folder cannot be created.
         """
-        self.prepare()
+        self.create()
         with file_errors():
             descriptor = os.open(self._lock, os.O_RDWR | os.O_CREAT, 0o600)
-        with os.fdopen(descriptor, "r+") as lock:
-            if not _acquired(lock.fileno(), _LOCK_SECONDS):
-                raise self._taken()
+        with os.fdopen(descriptor, "r+"):
+            if not _acquire(descriptor, _LOCK_SECONDS):
+                raise self._in_use()
             try:
                 with file_errors():
-                    self.clear()
-                    self.folder.mkdir(mode=_OURS_ALONE)
+                    self._remove_folder()
+                    self.folder.mkdir(mode=_OWNER_ONLY_FOLDER)
+                    self._marker.touch()
                     os.ftruncate(descriptor, 0)
                     os.write(descriptor, str(os.getpid()).encode())
-                yield
+                yield descriptor
             finally:
                 os.ftruncate(descriptor, 0)
-                self.clear()
+                self._remove_folder()
 
     def check_free(self) -> None:
-        """Looks whether a mesh could take this place now.
+        """Check that a mesh can start here.
 
         Raises:
-            RuntimeEnvironmentError: as `taken`.
+            RuntimeEnvironmentError: as `lock`.
         """
-        self.prepare()
+        self.create()
         if self.watcher() is not None:
-            raise self._taken()
-
-    def _taken(self) -> RuntimeEnvironmentError:
-        return RuntimeEnvironmentError(
-            f"a mesh named {self.name} runs already: end it with hello-grpc-mesh down, or use --name"
-        )
+            raise self._in_use()
 
     def write(self, mesh: Mesh) -> None:
-        """Says that the mesh is ready, and what it is."""
+        """Record a mesh that is ready."""
         with file_errors():
             write_private(self._state, json.dumps(asdict(mesh), default=str).encode())
 
     def read(self) -> Mesh | None:
-        """The mesh that runs and is ready; None where there is none."""
-        return None if self.watcher() is None else self._read()
+        """Return the mesh that runs and is ready; None if there is none."""
+        if self.watcher() is None:
+            return None
+        with file_errors():
+            return _parse_mesh(self._state.read_bytes()) if self._state.exists() else None
 
     def watcher(self) -> int | None:
-        """The process that watches over the mesh; None where no mesh of this name runs."""
+        """Return the PID of the process that watches the mesh; None if no mesh runs here.
+
+        Raises:
+            RuntimeEnvironmentError: others can write to the directory.
+        """
+        if not self.path.exists():
+            return None
+        self._check_owner()
         with file_errors():
             if not self._lock.exists():
                 return None
             with self._lock.open("r+") as lock:
-                if _acquired(lock.fileno()):
+                if _acquire(lock.fileno()):
                     return None
                 return int(lock.read() or 0) or None
 
-    def down(self) -> bool:
-        """Ends the mesh, and what one left that was killed; returns whether there was anything to end.
+    def stop(self) -> bool:
+        """Stop the mesh. Return whether one ran.
 
         Raises:
-            RuntimeEnvironmentError: it does not end.
+            RuntimeEnvironmentError: it does not stop.
         """
         watcher = self.watcher()
         if watcher is None:
-            found = self.folder.exists() or self.output.exists()
-            self.clear()
-            self.output.unlink(missing_ok=True)
-            return found
-        os.kill(watcher, signal.SIGTERM)
-        deadline = time.monotonic() + _DOWN_SECONDS
+            had_output = self.output.exists()
+            if self.path.exists():
+                self._remove_folder()
+                self.output.unlink(missing_ok=True)
+            return had_output
+        with suppress(ProcessLookupError):  # it was killed, and its components are about to exit
+            os.kill(watcher, signal.SIGTERM)
+        deadline = time.monotonic() + _STOP_ALL_SECONDS
         while self.watcher() is not None:
             if time.monotonic() > deadline:
-                raise RuntimeEnvironmentError(f"the mesh {self.name} does not end: look at process {watcher}")
-            time.sleep(POLL_SECONDS)
+                raise RuntimeEnvironmentError(f"the mesh does not stop: check process {watcher}")
+            time.sleep(WAIT_SECONDS)
+        self._remove_folder()
         self.output.unlink(missing_ok=True)
         return True
 
-    def clear(self) -> None:
-        """Removes the folder, and ends what still runs of a mesh whose watcher was killed."""
-        mesh = self._read()
-        for part in mesh.parts if mesh else ():
-            if born(part.pid) == part.born:  # and so no other process that has its number now
-                os.kill(part.pid, signal.SIGKILL)
-        if self.folder.exists():
-            with file_errors():
-                shutil.rmtree(self.folder)
+    def _in_use(self) -> RuntimeEnvironmentError:
+        return RuntimeEnvironmentError(
+            f"a mesh is already running in {self.path}: stop it with hello-grpc-mesh down,"
+            " or choose another directory with --run-dir"
+        )
 
-    def _read(self) -> Mesh | None:
+    def _check_owner(self) -> None:
+        """In a shared temporary folder, another user may have created the directory, or a link, first."""
         with file_errors():
-            return _mesh(self._state.read_bytes()) if self._state.exists() else None
+            found = self.path.stat()
+            owners = {found.st_uid, self.path.lstat().st_uid}
+        if owners != {os.getuid()}:
+            raise RuntimeEnvironmentError(
+                f"{self.path} belongs to another user: choose another directory with --run-dir"
+            )
+        if found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+            raise RuntimeEnvironmentError(
+                f"other users can write to {self.path}: run chmod go-w, or choose another with --run-dir"
+            )
+
+    def _remove_folder(self) -> None:
+        """Remove the mesh's own files, and nothing that a mesh did not create."""
+        if not self.folder.exists():
+            return
+        if not self._marker.exists():
+            raise RuntimeEnvironmentError(
+                f"{self.folder} was not created by hello-grpc-mesh: choose another directory with --run-dir"
+            )
+        with file_errors():
+            shutil.rmtree(self.folder)
 
 
-def _mesh(text: bytes) -> Mesh:
+def _parse_mesh(text: bytes) -> Mesh:
     values = json.loads(text)
-    values["topology"] = topology.from_json(values["topology"])
+    values["topology"] = topology_from_json(values["topology"])
     values["store"] = Path(values["store"])
-    values["parts"] = tuple(Part(**part) for part in values["parts"])
+    values["components"] = tuple(Component(**component) for component in values["components"])
     return Mesh(**values)
 
 
-def _acquired(descriptor: int, seconds: float = 0.0) -> bool:
-    """Whether a lock could be taken."""
+def _acquire(descriptor: int, seconds: float = 0.0) -> bool:
+    """Try to get a lock for a while. Return whether it was acquired."""
     deadline = time.monotonic() + seconds
     while True:
         try:
@@ -182,6 +211,6 @@ def _acquired(descriptor: int, seconds: float = 0.0) -> bool:
         except BlockingIOError:
             if time.monotonic() >= deadline:
                 return False
-            time.sleep(POLL_SECONDS)
+            time.sleep(WAIT_SECONDS)
         else:
             return True

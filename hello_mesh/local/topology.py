@@ -1,4 +1,4 @@
-"""What a mesh is to be, as one value: its hops, what becomes of their calls, and how they are traced."""
+"""The configuration of a mesh as one value: its hops, their faults, and how they are traced."""
 
 import ipaddress
 import re
@@ -12,35 +12,36 @@ from hello_mesh.base.text import excerpt
 Tracer = Literal["w3c", "b3"]
 
 NAMESPACE = "grpc-tracing"
-GATEWAY = "istio-ingressgateway"
+GATEWAY_NAME = "istio-ingressgateway"
 GATEWAY_NAMESPACE = "istio-system"
-GATEWAY_SERVICE = f"{GATEWAY}.{GATEWAY_NAMESPACE}"
+GATEWAY_SERVICE = f"{GATEWAY_NAME}.{GATEWAY_NAMESPACE}"
 GATEWAY_PORT = 9999
 APP_PORT = 9996
-"""The port that a hop's service has in a cluster, and so in the names of operations."""
+"""The port of a hop's service in a cluster. Names of operations contain it."""
 
-MOST_HOPS = 8
+MAX_HOPS = 8
 LOOPBACK = "127.0.0.1"
 
 _PREFIX = "grpc-server-"
-_FAULT = re.compile(
+_FAULT_FORM = re.compile(
     r"(?P<hop>[^=]+)=(?:delay:(?P<delay>[0-9]+(?:\.[0-9]+)?)(?P<unit>ms|s)|abort:(?P<status>[0-9]{1,2}))"
     r"(?:@(?P<percent>[0-9]+(?:\.[0-9]+)?)%)?"
 )
-_HIGHEST_STATUS = 16
-_LONGEST_DELAY_MS = 3_600_000
+_MAX_STATUS = 16
+_MAX_DELAY_MS = 3_600_000
 
 
 @dataclass(frozen=True)
 class Fault:
-    """What the sidecar before a hop does to a part of the calls that come in: it delays or fails them."""
+    """A fault that the sidecar in front of a hop injects into incoming calls: a delay or a failure."""
 
     hop: str
     percent: float = 100.0
+    """The share of calls that it applies to."""
     delay_ms: int | None = None
-    """How long it holds a call back."""
+    """The delay in milliseconds."""
     status: int | None = None
-    """The gRPC status with which it fails a call."""
+    """The gRPC status of a failed call."""
 
     def __str__(self) -> str:
         what = f"delay:{self.delay_ms}ms" if self.status is None else f"abort:{self.status}"
@@ -49,86 +50,87 @@ class Fault:
 
 @dataclass(frozen=True)
 class Topology:
-    """A chain of hops, a sidecar beside each, a gateway before the first."""
+    """A chain of hops with a sidecar each, and a gateway in front of the first.
+
+    Raises:
+        UsageError: no mesh can have this configuration.
+    """
 
     hops: tuple[str, ...]
-    """Their names, first hop first."""
+    """The names of the hops, first hop first."""
     gateway_port: int = GATEWAY_PORT
-    """0: any free one."""
+    """0 is any free port."""
     host: str = LOOPBACK
-    """The address that the gateway listens on; all else is on loopback."""
+    """The address that the gateway listens on. Everything else is on loopback."""
     tracer: Tracer = "w3c"
-    """Which headers the sidecars read and write: those of Envoy's OpenTelemetry or of its Zipkin tracer."""
-    drop_at: str | None = None
-    """The hop whose application forwards no headers."""
+    """The header family of the sidecars: Envoy's OpenTelemetry tracer uses W3C, its Zipkin tracer B3."""
+    no_forward_hop: str | None = None
+    """The hop whose application propagates no headers."""
     faults: tuple[Fault, ...] = ()
-    mtls: bool = True
-    """Whether sidecars take calls over mutual TLS only."""
     access_log: bool = False
-    """Whether each Envoy logs a line for every call."""
+    """Whether each Envoy logs a line per call."""
 
     def __post_init__(self) -> None:
-        """Raises UsageError for what no mesh can be."""
-        if not 1 <= len(self.hops) <= MOST_HOPS:
-            raise UsageError(f"a mesh has 1 to {MOST_HOPS} hops, not {len(self.hops)}")
-        if self.drop_at == self.hops[-1]:
-            raise UsageError(f"{self.drop_at} is the last hop: it has nobody to forward headers to")
-        for hop in (self.drop_at, *(fault.hop for fault in self.faults)):
+        if not 1 <= len(self.hops) <= MAX_HOPS:
+            raise UsageError(f"invalid number of hops {len(self.hops)}: use 1 to {MAX_HOPS}")
+        if self.no_forward_hop == self.hops[-1]:
+            raise UsageError(f"{self.no_forward_hop} is the last hop: choose one that calls another")
+        for hop in (self.no_forward_hop, *(fault.hop for fault in self.faults)):
             if hop is not None and hop not in self.hops:
-                raise UsageError(f"no hop is named {excerpt(hop)}: use {', '.join(self.hops)}")
+                raise UsageError(f"unknown hop {excerpt(hop)}: use {', '.join(self.hops)}")
         _check_address(self.host)
 
     def next_hop(self, hop: str) -> str | None:
-        """Whom a hop calls; None: it is the last."""
+        """Return the hop that a hop calls; None if it is the last."""
         following = self.hops[self.hops.index(hop) + 1 :]
         return following[0] if following else None
 
 
 def hop_names(count: int) -> tuple[str, ...]:
-    """The names of the demo's hops, as many as asked for."""
+    """Return the names of the first hops of the demo."""
     return tuple(f"{_PREFIX}svc{number}" for number in range(1, count + 1))
 
 
-def full_name(name: str) -> str:
-    """A hop's name in full: `svc2` is `grpc-server-svc2`."""
+def service_name(name: str) -> str:
+    """Return a hop's full name: `svc2` is `grpc-server-svc2`."""
     return name if name.startswith(_PREFIX) else f"{_PREFIX}{name}"
 
 
-def service(hop: str) -> str:
-    """A hop as spans name it."""
+def span_service(hop: str) -> str:
+    """Return the service name in a hop's spans."""
     return f"{hop}.{NAMESPACE}"
 
 
-def services(hops: Sequence[str]) -> tuple[str, ...]:
-    """Several of them."""
-    return tuple(service(hop) for hop in hops)
+def span_services(hops: Sequence[str]) -> tuple[str, ...]:
+    """Return the service names in several hops' spans."""
+    return tuple(span_service(hop) for hop in hops)
 
 
 def parse_fault(text: str) -> Fault:
-    """From `HOP=delay:200ms@50%` or `HOP=abort:14@10%`; without a percentage it meets every call.
+    """Return the fault for `HOP=delay:200ms@50%` or `HOP=abort:14@10%`; the default is 100 %.
 
     Raises:
-        UsageError: where it is neither.
+        UsageError: the text has neither form.
     """
-    found = _FAULT.fullmatch(text.strip())
+    found = _FAULT_FORM.fullmatch(text.strip())
     if found is None:
         raise UsageError(
-            f"{excerpt(text)!r} is no fault: write svc3=delay:200ms@50% or svc3=abort:14@10% (a gRPC status)"
+            f"invalid fault {excerpt(text)!r}: use svc3=delay:200ms@50% or svc3=abort:14@10% (a gRPC status)"
         )
     percent = float(found["percent"] or 100)
     delay_ms = None if found["delay"] is None else _milliseconds(found["delay"], found["unit"])
     status = None if found["status"] is None else int(found["status"])
     if percent > 100:  # noqa: PLR2004 - per cent
-        raise UsageError(f"{excerpt(text)!r}: a percentage is from 0 to 100")
-    if status is not None and not 1 <= status <= _HIGHEST_STATUS:
-        raise UsageError(f"{excerpt(text)!r}: a gRPC status that fails a call is from 1 to {_HIGHEST_STATUS}")
-    if delay_ms is not None and not 1 <= delay_ms <= _LONGEST_DELAY_MS:
-        raise UsageError(f"{excerpt(text)!r}: a delay is from 1 ms to an hour")
-    return Fault(full_name(found["hop"]), percent, delay_ms, status)
+        raise UsageError(f"invalid percentage in fault {excerpt(text)!r}: use 0 to 100")
+    if status is not None and not 1 <= status <= _MAX_STATUS:
+        raise UsageError(f"invalid gRPC status in fault {excerpt(text)!r}: use 1 to {_MAX_STATUS}")
+    if delay_ms is not None and not 1 <= delay_ms <= _MAX_DELAY_MS:
+        raise UsageError(f"invalid delay in fault {excerpt(text)!r}: use 1ms to 3600s")
+    return Fault(service_name(found["hop"]), percent, delay_ms, status)
 
 
-def from_json(values: Mapping[str, Any]) -> Topology:
-    """The topology of which `dataclasses.asdict` made `values`."""
+def topology_from_json(values: Mapping[str, Any]) -> Topology:
+    """Return the topology of which `dataclasses.asdict` made `values`."""
     faults = tuple(Fault(**fault) for fault in values["faults"])
     return Topology(**{**values, "hops": tuple(values["hops"]), "faults": faults})
 
@@ -141,4 +143,4 @@ def _check_address(host: str) -> None:
     try:
         ipaddress.ip_address(host)
     except ValueError as error:
-        raise UsageError(f"{excerpt(host)!r} is no IP address that a gateway could listen on") from error
+        raise UsageError(f"invalid IP address {excerpt(host)!r}: use an address of this host") from error

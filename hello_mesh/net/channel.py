@@ -5,14 +5,21 @@ from pathlib import Path
 
 import grpc
 
-from hello_mesh.net.rpc import MAX_MESSAGE_BYTES
+from hello_mesh.net.rpc import MAX_RESPONSE_BYTES, METADATA_OPTIONS
 from hello_mesh.net.tls import channel_credentials
 
 SERVER_NAME = "hello.grpc.io"
 """The name in the servers' certificates, on every host."""
 
 _CHANNEL_OPTIONS: Mapping[str, int | str] = {
-    "grpc.max_receive_message_length": MAX_MESSAGE_BYTES,
+    "grpc.max_receive_message_length": MAX_RESPONSE_BYTES,
+    **METADATA_OPTIONS,
+    # On Linux, gRPC sets TCP_USER_TIMEOUT to the keepalive timeout: a connection whose packets are lost is
+    # replaced after that time. Servers accept pings every five minutes by default, and punish shorter pauses.
+    "grpc.keepalive_time_ms": 5 * 60 * 1000,
+    "grpc.keepalive_timeout_ms": 10 * 1000,
+    # Resolve the name of a next hop that moved at once; the default waits for 30 seconds.
+    "grpc.dns_min_time_between_resolutions_ms": 1000,
     # Reconnect to a restarted hop within two seconds. By default, gRPC lets the pause between attempts grow
     # to two minutes, during which every call fails.
     "grpc.initial_reconnect_backoff_ms": 200,

@@ -8,10 +8,21 @@ LANDING_SERVICE = landing_pb2.DESCRIPTOR.services_by_name["LandingService"]
 STATUS_ANSWERED = 200
 """`TalkResponse.status` of every answer."""
 
-MAX_MESSAGE_BYTES = 4 * 1024 * 1024
-"""The largest message that a hop receives.
+MAX_REQUEST_BYTES = 256 * 1024
+"""The largest request that a hop accepts: a list of 10,000 indexes fits. It bounds what callers make a hop hold."""
 
-It is the default of gRPC in every language: a hop in another language accepts what this one let pass."""
+MAX_RESPONSE_BYTES = 4 * 1024 * 1024
+"""The largest response that a hop accepts from its next hop: gRPC's default in every language."""
+
+MAX_METADATA_BYTES = 64 * 1024
+"""The most metadata that a call can have. W3C Baggage requires that 8,192 bytes are propagated."""
+
+METADATA_OPTIONS = {
+    # Between the two limits, gRPC refuses calls at random. Equal limits refuse what is too large, always.
+    "grpc.max_metadata_size": MAX_METADATA_BYTES,
+    "grpc.absolute_max_metadata_size": MAX_METADATA_BYTES,
+}
+"""Options of gRPC for servers and channels."""
 
 
 def method_path(method: str) -> str:
