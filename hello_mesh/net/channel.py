@@ -26,13 +26,7 @@ _OPTIONS: Mapping[str, int | str] = {
 }
 
 
-def open_channel(
-    target: str,
-    certificates: Path | None = None,
-    *,
-    options: Mapping[str, int | str] | None = None,
-    compression: grpc.Compression | None = None,
-) -> grpc.aio.Channel:
+def open_channel(target: str, certificates: Path | None = None) -> grpc.aio.Channel:
     """A channel to `target`: TLS with the client certificates of the folder `certificates`, plaintext
     where that is None.
 
@@ -41,10 +35,7 @@ def open_channel(
     Raises:
         RuntimeEnvironmentError: certificates that cannot be read.
     """
-    merged = {**_OPTIONS, **(options or {})}
     if certificates is None:
-        return grpc.aio.insecure_channel(target, tuple(merged.items()), compression)
-    merged["grpc.ssl_target_name_override"] = SERVER_NAME
-    return grpc.aio.secure_channel(
-        target, channel_credentials(certificates), tuple(merged.items()), compression
-    )
+        return grpc.aio.insecure_channel(target, tuple(_OPTIONS.items()))
+    options = {**_OPTIONS, "grpc.ssl_target_name_override": SERVER_NAME}
+    return grpc.aio.secure_channel(target, channel_credentials(certificates), tuple(options.items()))

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from grpc_client.plan import Pattern
+from grpc_client.plan import RpcMethod
 from hello_mesh.base import log
 
 TRACE = "0af7651916cd43dd8448eb211c80319c"
@@ -150,7 +150,7 @@ async def test_a_call_leaves_its_line_and_no_secret(
     log_format: log.Format,
     start_chain: Any,
     ask: Any,
-    pattern: Pattern,
+    pattern: RpcMethod,
     eventually: Any,
 ) -> None:
     configure(log_format, level="DEBUG")

@@ -8,13 +8,13 @@ from typing import Any
 import grpc
 import pytest
 
-from grpc_client.plan import PATTERNS, Pattern
+from grpc_client.plan import RPC_METHODS, RpcMethod
 from grpc_server.greetings import HELLOS, greeting
 from hello_mesh.base.errors import UnknownIndexError
 from hello_mesh.net.pb.landing_pb2 import TalkRequest
 from hello_mesh.net.rpc import MAX_MESSAGE_BYTES, method_path
 
-TALK, ONE_MORE, MORE_ONE, BIDI = PATTERNS
+TALK, ONE_MORE, MORE_ONE, BIDI = RPC_METHODS
 
 NONSENSE = [
     "",
@@ -51,7 +51,7 @@ def test_leading_zeros_change_nothing(index: int) -> None:
 @lengths
 @pytest.mark.parametrize("data", NONSENSE)
 async def test_nonsense_is_an_invalid_argument_that_quotes_it(
-    start_chain: Any, pattern: Pattern, length: int, data: str
+    start_chain: Any, pattern: RpcMethod, length: int, data: str
 ) -> None:
     chain = await start_chain(length)
     request = TalkRequest(data=data)
@@ -70,7 +70,7 @@ async def test_a_list_is_checked_whole_before_its_first_answer(start_chain: Any,
     outcome = await ask((await start_chain(3)).target, ONE_MORE, "0,1,2,3,6")
     assert outcome.code is grpc.StatusCode.INVALID_ARGUMENT
     assert outcome.details.startswith('"6"')
-    assert outcome.answers == ()
+    assert outcome.responses == ()
 
 
 @lengths
@@ -87,7 +87,7 @@ async def test_a_client_stream_without_end_is_too_much(start_chain: Any, ask: An
     chain = await start_chain(length, at=at)
     exactly = await ask(chain.target, MORE_ONE, ",".join(["0"] * 100))
     assert exactly.code is grpc.StatusCode.OK
-    assert len(exactly.answers[0].results) == 100
+    assert len(exactly.responses[0].results) == 100
     for count in (101, 5000):
         more = await ask(chain.target, MORE_ONE, ",".join(["0"] * count))
         assert more.code is grpc.StatusCode.RESOURCE_EXHAUSTED
@@ -103,7 +103,7 @@ async def test_an_answer_larger_than_a_message_is_too_much(start_chain: Any, ask
 
 @lengths
 async def test_a_message_of_ten_megabytes_is_too_much_and_leaves_nothing_behind(
-    start_chain: Any, ask: Any, pattern: Pattern, length: int
+    start_chain: Any, ask: Any, pattern: RpcMethod, length: int
 ) -> None:
     chain = await start_chain(length)
     await ask(chain.target, pattern)
@@ -119,7 +119,7 @@ async def test_a_message_of_ten_megabytes_is_too_much_and_leaves_nothing_behind(
 
 @lengths
 async def test_bytes_that_are_no_message_are_refused_and_the_server_goes_on(
-    start_chain: Any, pattern: Pattern, length: int, caplog: pytest.LogCaptureFixture
+    start_chain: Any, pattern: RpcMethod, length: int, caplog: pytest.LogCaptureFixture
 ) -> None:
     chain = await start_chain(length)
     call = chain.channel.stream_stream(method_path(pattern.rpc))(iter([b"\xff\xff\xff\xff"]))
