@@ -370,10 +370,10 @@ def test(
         place = Place(run_dir.absolute(), name)
         passed = True
         for tracer in get_args(Tracer) if headers == "both" else (headers,):
-            with _mesh_for_test(place, store, envoy, tracer=tracer, **chain) as (mesh, dead, folder):
+            with _mesh_for_test(place, store, envoy, tracer=tracer, **chain) as (mesh, dead):
                 click.secho(f"== {show.summary(mesh.topology)}", bold=True)
                 calls = Calls(headers or mesh.topology.tracer, repeat, concurrency)
-                passed = check(mesh, calls, folder) and passed
+                passed = check(mesh, calls) and passed
                 if died := dead():
                     click.secho(f"FAILED: {died.obituary()}", fg="red")
                     passed = False
@@ -383,14 +383,14 @@ def test(
 @contextmanager
 def _mesh_for_test(
     place: Place, store: Path, envoy: Path | None, **chain: Any
-) -> Iterator[tuple[Mesh, Callable[[], Program | None], Path]]:
-    """A mesh as asked for, how to learn whether a part of it died, and a folder for the test."""
+) -> Iterator[tuple[Mesh, Callable[[], Program | None]]]:
+    """Yield the mesh for the test, and a function that returns a component that exited."""
     with tempfile.TemporaryDirectory(prefix="hello-grpc-") as temporary:
         folder = Path(temporary)
         mesh = place.read()
         if mesh is not None and _changed(mesh.topology, **chain) == mesh.topology:
-            yield mesh, lambda: None, folder
+            yield mesh, lambda: None
             return
         topology = replace(_changed(Topology(hop_names(_DEFAULT_HOPS)), **chain), gateway_port=0)
         with running_mesh(topology, folder, store.absolute(), envoy or installed_envoy()) as live:
-            yield live.mesh, live.dead, folder
+            yield live.mesh, live.dead

@@ -100,7 +100,7 @@ client:
   <<: *hop
   profiles: [client] # runs when asked to
   entrypoint: [hello-grpc-client]
-  command: [all, --wait-for-ready, --expect-sidecars, --expect-hops, "{hops}"]
+  command: [all, --connect-timeout, "60", --expect-sidecars, --expect-hops, "{hops}"]
   environment:
     GRPC_SERVER: {GATEWAY}
     GRPC_SERVER_PORT: "{GATEWAY_PORT}"
