@@ -141,9 +141,7 @@ def _check_lines(result: CheckResult, missing: str) -> Iterator[str]:
         return
     indent = " " * 20
     wrapper = textwrap.TextWrapper(_WIDTH, subsequent_indent=indent, break_on_hyphens=False)
-    yield from wrapper.wrap(
-        f"  FAILED  {result.check:<10}{result.failed} of {count(result.calls, 'call')}: {result.text}"
-    )
+    yield from wrapper.wrap(f"  FAILED  {result.check:<10}{result.failed} of {result.calls}: {result.text}")
     yield from wrapper.wrap(f"{indent}→ {result.hint}")
 
 

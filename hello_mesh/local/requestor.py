@@ -80,5 +80,6 @@ def export_spans(records: Sequence[CallRecord], collector: str) -> None:
 
 def _reason(error: Exception) -> str:
     if isinstance(error, HTTPError):
+        error.close()  # it holds the connection
         return f"HTTP status {error.code}"
     return str(error.reason if isinstance(error, URLError) else error)

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import pytest
 
@@ -72,12 +72,14 @@ class User:
         """Runs hello-grpc-mesh to its end."""
         return self.run("hello-grpc-mesh", *arguments)
 
-    def start(self, command: str, *arguments: str) -> "subprocess.Popen[str]":
+    def start(
+        self, command: str, *arguments: str, stdout: int | TextIO = subprocess.PIPE
+    ) -> "subprocess.Popen[str]":
         """Starts one of our commands."""
         process = subprocess.Popen(
             [BIN / command, *arguments],
             env=self.environment,
-            stdout=subprocess.PIPE,
+            stdout=stdout,
             stderr=subprocess.PIPE,
             text=True,
         )

@@ -49,7 +49,7 @@ def test_a_mesh_in_the_background_is_shown_used_and_ended(user: Any, still_alive
 
     test = user.mesh("test", "--repeat", "2")  # through the mesh that runs
     assert test.returncode == 0, test.stdout + test.stderr
-    assert test.stdout.splitlines()[-1] == "PASSED: 8 calls over 2 hops, each one whole trace"
+    assert test.stdout.splitlines()[-1] == "PASSED: 8 calls over 2 hops, each call one connected trace"
     assert user.state() == mesh
 
     logs = user.mesh("logs").stdout.splitlines()
@@ -108,8 +108,8 @@ def test_two_meshes_run_side_by_side(user: Any, still_alive: Alive) -> None:
     two = user.state("two")
     tests = [user.mesh("test", "--name", name) for name in ("default", "two")]
     assert [test.stdout.splitlines()[-1] for test in tests] == [
-        "PASSED: 4 calls over 1 hop, each one whole trace",
-        "PASSED: 4 calls over 2 hops, each one whole trace",
+        "PASSED: 4 calls over 1 hop, each call one connected trace",
+        "PASSED: 4 calls over 2 hops, each call one connected trace",
     ]
     user.mesh("down", "--name", "two")
     assert still_alive(two) == []
@@ -226,12 +226,14 @@ def test_a_part_that_dies_during_traffic_is_named_and_all_ends(
 ) -> None:
     process, mesh = user.up("--hops", "2")
     record = user.folder / "calls.jsonl"
-    client = user.start(
-        "hello-grpc-client",
-        *("all", "--server", mesh.gateway, "--repeat", "1000000", "--concurrency", "4", "--timeout", "5"),
-        *("--record", str(record), "--spans-to", f"http://{mesh.collector_grpc}"),
-    )
-    first = lines_of(record, 8)[:4]
+    with record.open("w") as output:
+        client = user.start(
+            "hello-grpc-client",
+            *("all", "--server", mesh.gateway, "--repeat", "1000000", "--concurrency", "4"),
+            *("--timeout", "5", "--output", "json"),
+            stdout=output,
+        )
+    first = _calls(lines_of(record, 24))[:4]
     _wait_until_stored(mesh, first)
     kill(mesh, part)
     stdout, stderr = process.communicate(timeout=30)
@@ -241,7 +243,7 @@ def test_a_part_that_dies_during_traffic_is_named_and_all_ends(
     assert still_alive(mesh) == []
     assert user.state() is None
     # The client got a status for each call, also for those that were under way, and goes on.
-    calls = lines_of(record, len(lines_of(record, 8)) + 8)
+    calls = _calls(lines_of(record, len(lines_of(record, 24)) + 24))
     assert calls[0]["code"] == "OK"
     assert calls[-1]["code"] == "UNAVAILABLE"
     assert max(call["ms"] for call in calls) < 5500
@@ -249,6 +251,10 @@ def test_a_part_that_dies_during_traffic_is_named_and_all_ends(
     client.communicate(timeout=30)
     with reading(mesh.store) as store:
         assert all(len(store.trace(call["sent_trace_id"])) >= 4 for call in first)
+
+
+def _calls(events: list[Any]) -> list[Any]:
+    return [event for event in events if event["event"] == "call"]
 
 
 def _wait_until_stored(mesh: Mesh, calls: list[Any]) -> None:
@@ -278,7 +284,7 @@ def test_a_dropping_hop_fails_the_test_and_is_named(user: Any) -> None:
     assert "broken at grpc-server-svc2" in done.stdout
     assert "not-forwarded: grpc-server-svc2.grpc-tracing did not forward traceparent" in done.stdout
     assert done.stdout.count("\n2 spans, 2 services") == 4  # the piece that was torn off, of each call
-    assert done.stdout.splitlines()[-1] == "FAILED: 4 of 4 calls; look at grpc-server-svc2.grpc-tracing"
+    assert done.stdout.splitlines()[-1] == "FAILED: 4 of 4 calls; check grpc-server-svc2.grpc-tracing"
 
 
 def test_both_sorts_of_headers_are_tested_one_after_the_other(user: Any) -> None:
@@ -287,9 +293,9 @@ def test_both_sorts_of_headers_are_tested_one_after_the_other(user: Any) -> None
     headlines = [line for line in done.stdout.splitlines() if line.startswith(("==", "PASSED"))]
     assert headlines == [
         "== 2 hops, W3C headers, mTLS",
-        "PASSED: 4 calls over 2 hops, each one whole trace",
+        "PASSED: 4 calls over 2 hops, each call one connected trace",
         "== 2 hops, B3 headers, mTLS",
-        "PASSED: 4 calls over 2 hops, each one whole trace",
+        "PASSED: 4 calls over 2 hops, each call one connected trace",
     ]
 
 

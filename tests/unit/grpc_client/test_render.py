@@ -266,7 +266,7 @@ def test_a_failed_check_has_counts_a_reason_and_a_hint(make_outcome: Make) -> No
     }
     lines = render.checks_text(_checks(make_outcome, SAMPLED, broken, broken)).splitlines()
     assert lines[0] == "checks of 3 calls"
-    assert lines[3] == "  FAILED  trace     2 of 3 calls: broken at svc1: trace headers not propagated"
+    assert lines[3] == "  FAILED  trace     2 of 3: broken at svc1: trace headers not propagated"
     assert lines[4].startswith(f"{' ' * 20}→ svc1 does not propagate the trace headers")
     assert "  ok      sampled" in lines[-1]
     assert max(map(len, lines)) <= 80

@@ -71,8 +71,10 @@ def _judge(sent: str, *seen: str) -> Verdict:
         ),
         pytest.param("w1.0 b1.0", ("w1.1 b1.1", "w1.2 b1.2"), "W3C", id="a mesh that writes both"),
         pytest.param("b1.0", ("b1.1", "b1.2"), "B3", id="a client that sends B3"),
-        pytest.param("-", ("w1.1", "w1.2"), "W3C", id="--no-trace: the trace begins at the first proxy"),
-        pytest.param("-", ("b1.1", "b1.2"), "B3", id="--no-trace in a mesh that speaks Zipkin"),
+        pytest.param(
+            "-", ("w1.1", "w1.2"), "W3C", id="--trace-headers none: the trace begins at the first proxy"
+        ),
+        pytest.param("-", ("b1.1", "b1.2"), "B3", id="--trace-headers none in a mesh that speaks Zipkin"),
     ],
 )
 def test_one_trace_with_a_sidecar_before_each_hop_is_connected(
@@ -111,8 +113,8 @@ def test_the_trace_to_look_up_is_that_of_the_family_that_the_mesh_speaks(
         pytest.param(
             CLIENT, ("w1.0 b1.1", "w1.0 b2.2", "w1.0 b2.3"), "svc1", "another", id="Zipkin, B3 dropped"
         ),
-        pytest.param("-", ("w1.1", "w2.2"), "svc1", "another", id="--no-trace"),
-        pytest.param("-", ("b1.1", "b1.2", "b2.3"), "svc2", "another", id="--no-trace, Zipkin"),
+        pytest.param("-", ("w1.1", "w2.2"), "svc1", "another", id="--trace-headers none"),
+        pytest.param("-", ("b1.1", "b1.2", "b2.3"), "svc2", "another", id="--trace-headers none, Zipkin"),
         pytest.param("w1.0 b2.0", ("w1.0 b2.0", "b2.0"), "svc1", "none", id="no mesh, B3 alone forwarded"),
     ],
 )
