@@ -45,7 +45,7 @@ Options of asm and istio:
   --timeout SECONDS         how long to wait for rollouts, for the gateway's
                             address, for a connection to it (300)
 
-What stands behind -- goes to hello-grpc-client: -- --record calls.jsonl
+What stands behind -- goes to hello-grpc-client: -- --output json
 
 Checked are the answers, the order of the hops, one trace id at all of them,
 another parent span at each (a sidecar before each), and that the trace is

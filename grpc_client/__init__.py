@@ -1,1 +1,1 @@
-"""The local requestor: calls the four patterns and shows the answer and the way of each call."""
+"""The requestor: calls LandingService and shows the responses and the path of each call."""

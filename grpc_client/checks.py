@@ -1,65 +1,65 @@
-"""Sums up what a run's calls were checked for: which checks all passed, which some failed, and why."""
+"""Summarizes the checks over all calls of a run: passed, failed, the most frequent reason, and a hint."""
 
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from grpc_client.calls import Outcome
-from grpc_client.expectation import Check, Expectation, Mismatch, looked_at
-from grpc_client.hints import advise
+from grpc_client.expectation import Check, Expectation, Mismatch, evaluated_checks
+from grpc_client.hints import hint
 
-# Texts of failures can differ from call to call; so many different ones are kept of each check.
-_MOST_REASONS = 100
+# The texts of failures can differ from call to call. This bounds the different texts kept for each check.
+_MAX_REASONS = 100
 
 
 @dataclass(frozen=True)
-class Row:
-    """How one check went over all calls."""
+class CheckResult:
+    """The result of one check over all calls."""
 
     check: Check
     calls: int
-    """Of how many calls it could tell anything."""
+    """How many calls had data for the check."""
     failed: int
     """How many of them failed it."""
     text: str = ""
-    """What was wrong most often."""
-    advice: str = ""
-    """What to do about that."""
+    """The most frequent mismatch."""
+    hint: str = ""
+    """How to fix it."""
 
 
 @dataclass
 class Checks:
-    """The checks of a run's calls, as they come in."""
+    """The checks of a run, updated with each call."""
 
     expected: Expectation
     calls: int = 0
-    _seen: Counter[Check] = field(default_factory=Counter)
+    _evaluated: Counter[Check] = field(default_factory=Counter)
     _failed: Counter[Check] = field(default_factory=Counter)
     _reasons: dict[Check, Counter[str]] = field(default_factory=dict)
-    _advice: dict[tuple[Check, str], str] = field(default_factory=dict)
+    _hints: dict[tuple[Check, str], str] = field(default_factory=dict)
 
     def add(self, outcome: Outcome, found: Sequence[Mismatch]) -> None:
-        """Counts one more call, with what was found wrong with it."""
+        """Count one call and its mismatches."""
         self.calls += 1
         failed = {mismatch.check for mismatch in found}
-        self._seen.update(looked_at(outcome, self.expected) | failed)
+        self._evaluated.update(evaluated_checks(outcome, self.expected) | failed)
         self._failed.update(failed)
         for mismatch in found:
             reasons = self._reasons.setdefault(mismatch.check, Counter())
             if mismatch.text not in reasons:
-                if len(reasons) == _MOST_REASONS:
+                if len(reasons) == _MAX_REASONS:
                     continue
-                self._advice[mismatch.check, mismatch.text] = advise(mismatch.check, outcome, self.expected)
+                self._hints[mismatch.check, mismatch.text] = hint(mismatch.check, outcome, self.expected)
             reasons[mismatch.text] += 1
 
-    def rows(self) -> list[Row]:
-        """One for each check that was asked for."""
-        wanted = [check for check in Check if check is not Check.SIDECARS or self.expected.sidecars]
-        return [self._row(check) for check in wanted]
+    def results(self) -> list[CheckResult]:
+        """Return a result for each check that the expectation requires."""
+        required = [check for check in Check if check is not Check.SIDECARS or self.expected.sidecars]
+        return [self._result(check) for check in required]
 
-    def _row(self, check: Check) -> Row:
+    def _result(self, check: Check) -> CheckResult:
         reasons = self._reasons.get(check)
         if not reasons:
-            return Row(check, self._seen[check], 0)
+            return CheckResult(check, self._evaluated[check], 0)
         ((text, _),) = reasons.most_common(1)
-        return Row(check, self._seen[check], self._failed[check], text, self._advice[check, text])
+        return CheckResult(check, self._evaluated[check], self._failed[check], text, self._hints[check, text])

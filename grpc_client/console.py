@@ -1,5 +1,4 @@
-"""Runs a plan in front of a user: prints answers as they come, the way of each call, and at the end how it
-went, as an exit code."""
+"""Runs a plan for a user: prints the responses and the path of each call, and returns an exit code."""
 
 import asyncio
 import io
@@ -8,7 +7,6 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 
 import click
 
@@ -16,57 +14,39 @@ from grpc_client import render
 from grpc_client.calls import Outcome, run
 from grpc_client.checks import Checks
 from grpc_client.expectation import Expectation, Mismatch, mismatches
-from grpc_client.plan import Plan, Talk
-from grpc_client.stats import Tally
-from hello_mesh.base.errors import RuntimeEnvironmentError
+from grpc_client.plan import CallSpec, Plan
+from grpc_client.stats import CallStats
+from hello_mesh.base.errors import EXIT_FAILED, RuntimeEnvironmentError, exit_code_of_status
 from hello_mesh.base.text import excerpt
 from hello_mesh.net.pb.landing_pb2 import TalkResponse
 
-_MISMATCH_EXIT = 1
-# 64 + the code of gRPC, as grpcurl does: clear of what shells and click use themselves.
-_STATUS_EXIT = 64
-_INTERRUPTED_EXIT = 130
-
-# Of many calls that fail, so many are told one by one; the rest is in the counts.
-_TOLD_FAILURES = 10
+# How many failures of one run are shown; the counts cover the rest.
+_SHOWN_FAILURES = 10
 
 
-def show(
-    plan: Plan,
-    *,
-    as_json: bool,
-    expected: Expectation | None = None,
-    record: Path | None = None,
-) -> int:
-    """Makes the calls of a plan and prints what comes of them.
+def show(plan: Plan, *, as_json: bool) -> int:
+    """Make the calls of a plan, print their results, and return the exit code.
 
     Args:
-        plan: what to do.
-        as_json: JSON lines instead of text.
-        expected: what each call must be; None: whatever it is.
-        record: a file that takes a JSON line for each call.
-
-    Returns:
-        The exit code.
+        plan: the calls, and what is expected of them.
+        as_json: print JSON lines instead of text.
 
     Raises:
-        RuntimeEnvironmentError: certificates that cannot be read, no connection within the time that the plan gives,
-            an output or a record that cannot be written.
-        BrokenPipeError: whoever read the output has gone.
+        RuntimeEnvironmentError: certificates cannot be read, there is no connection in time, or the output
+            cannot be written.
+        BrokenPipeError: the reader of the output has exited.
     """
     kind = _JsonConsole if as_json else _CountingConsole if plan.repeat > 1 else _TextConsole
     started = time.monotonic()
-    with _progress(plan, wanted=kind is _CountingConsole) as on_progress, _recording(record) as on_line:
-        console = kind(expected, on_progress, on_line)
+    with _progress_bar(plan, enabled=kind is _CountingConsole) as on_progress:
+        console = kind(plan, on_progress)
         try:
-            asyncio.run(run(plan, console.on_answer, console.on_outcome, console.on_problem))
-        except KeyboardInterrupt:
-            return _INTERRUPTED_EXIT
-        except ExceptionGroup as group:  # of the tasks that call: what fails in them is to print
+            asyncio.run(run(plan, console.on_response, console.on_outcome, console.on_notice))
+        except ExceptionGroup as group:  # from the worker tasks, which fail only when they print
             raise _output_error(group.exceptions[0]) from None
     try:
         if plan.repeat > 1:
-            console.summarize(time.monotonic() - started)
+            console.show_stats(time.monotonic() - started)
         console.show_checks()
     except OSError as error:
         raise _output_error(error) from None
@@ -75,168 +55,149 @@ def show(
 
 def _output_error(error: Exception) -> Exception:
     if isinstance(error, OSError) and not isinstance(error, BrokenPipeError):
-        sys.stdout = io.StringIO()  # or Python tries once more at its end, and says so
+        sys.stdout = io.StringIO()  # otherwise Python flushes again at exit and reports the error twice
         return RuntimeEnvironmentError(f"cannot write the output: {error.strerror}")
-    return error  # click ends quietly on a broken pipe
+    return error  # click exits quietly on a broken pipe
 
 
 @contextmanager
-def _progress(plan: Plan, *, wanted: bool) -> Iterator[Callable[[], None]]:
-    """Something to call after each call: it moves a progress bar where somebody sees one."""
-    if not (wanted and sys.stderr.isatty()):
+def _progress_bar(plan: Plan, *, enabled: bool) -> Iterator[Callable[[], None]]:
+    """Yield a function to call after each call; it advances a progress bar if stderr is a terminal."""
+    if not (enabled and sys.stderr.isatty()):
         yield lambda: None
         return
-    calls = plan.repeat * len(plan.talks)
-    with click.progressbar(length=calls, file=sys.stderr, show_pos=True) as bar:
+    with click.progressbar(length=plan.total_calls, file=sys.stderr, show_pos=True) as bar:
         yield lambda: bar.update(1)
 
 
-@contextmanager
-def _recording(path: Path | None) -> Iterator[Callable[[str], None]]:
-    """Something to call with each line of the record."""
-    if path is None:
-        yield lambda _: None
-        return
-    try:
-        file = path.open("w", encoding="utf-8")
-    except OSError as error:
-        raise RuntimeEnvironmentError(f"cannot write {path}: {error.strerror}") from error
-    with file:
-        yield lambda line: click.echo(line, file=file)
-
-
 class _Console(ABC):
-    """What both ways of output share: holding outcomes against what was expected, and counting them."""
+    """What all output formats share: comparing outcomes with the expectation, and counting them."""
 
-    def __init__(
-        self,
-        expected: Expectation | None,
-        on_progress: Callable[[], None],
-        on_line: Callable[[str], None],
-    ) -> None:
+    def __init__(self, plan: Plan, on_progress: Callable[[], None]) -> None:
         self.exit_code = 0
-        self._checks = None if expected is None else Checks(expected)
+        self._checks = (
+            None if plan.expect_hops is None else Checks(Expectation(plan.expect_hops, plan.expect_sidecars))
+        )
         self._on_progress = on_progress
-        self._on_line = on_line
-        self._tallies: dict[Talk, Tally] = {}
+        self._stats: dict[CallSpec, CallStats] = {}
+        self._shown_failures = 0
 
     @abstractmethod
-    def on_answer(self, number: int, talk: Talk, answer: TalkResponse) -> None:
-        """Shows an answer as it arrives."""
+    def on_response(self, number: int, spec: CallSpec, response: TalkResponse) -> None:
+        """Show a response as it arrives."""
 
     def on_outcome(self, outcome: Outcome) -> None:
-        """Counts a call that has ended and shows how."""
-        found = self._check(outcome)
-        self._on_line(render.outcome_json(outcome, found))
-        self._tallies.setdefault(outcome.talk, Tally()).add(outcome)
+        """Count and show a finished call."""
+        found = self._compare(outcome)
+        self._stats.setdefault(outcome.spec, CallStats()).add(outcome)
         self.exit_code = self.exit_code or _exit_code(outcome, found)
         self._on_progress()
         self._show(outcome, found)
 
-    def _check(self, outcome: Outcome) -> Sequence[Mismatch]:
+    def _compare(self, outcome: Outcome) -> Sequence[Mismatch]:
         if self._checks is None:
             return ()
         found = mismatches(outcome, self._checks.expected)
         self._checks.add(outcome, found)
         return found
 
-    def on_problem(self, text: str) -> None:
-        """Shows what went wrong beside the calls."""
+    def on_notice(self, text: str) -> None:
+        """Show a message that does not belong to a call."""
         click.echo(excerpt(text, 300), err=True)
 
     @abstractmethod
     def _show(self, outcome: Outcome, found: Sequence[Mismatch]) -> None: ...
 
-    def summarize(self, seconds: float) -> None:
-        """Shows the counts of each talk."""
-        for talk, tally in self._tallies.items():
-            click.echo(self._summary(talk, tally, seconds))
+    def _show_failures(self, lines: Sequence[str]) -> None:
+        for line in lines[: _SHOWN_FAILURES - self._shown_failures]:
+            self._shown_failures += 1
+            click.echo(line, err=True)
+
+    def show_stats(self, seconds: float) -> None:
+        """Show the counts for each method."""
+        for spec, stats in self._stats.items():
+            click.echo(self._stats_output(spec, stats, seconds))
 
     @abstractmethod
-    def _summary(self, talk: Talk, tally: Tally, seconds: float) -> str: ...
+    def _stats_output(self, spec: CallSpec, stats: CallStats, seconds: float) -> str: ...
 
     def show_checks(self) -> None:
-        """Shows how each check went over all calls, where something was expected of them."""
+        """Show the result of each check, if there is an expectation."""
         if self._checks is not None:
-            click.echo(self._checks_summary(self._checks))
+            click.echo(self._checks_output(self._checks))
 
     @abstractmethod
-    def _checks_summary(self, checks: Checks) -> str: ...
+    def _checks_output(self, checks: Checks) -> str: ...
 
 
 class _JsonConsole(_Console):
-    """Every answer and every outcome, a line each."""
+    """Prints every response and every outcome as one line."""
 
-    def on_answer(self, number: int, talk: Talk, answer: TalkResponse) -> None:
-        click.echo(render.answer_json(number, talk, answer))
+    def on_response(self, number: int, spec: CallSpec, response: TalkResponse) -> None:
+        click.echo(render.response_json(number, spec, response))
 
     def _show(self, outcome: Outcome, found: Sequence[Mismatch]) -> None:
-        click.echo(render.outcome_json(outcome, found))
+        click.echo(render.call_json(outcome.record([mismatch.text for mismatch in found])))
         if not outcome.ok:
-            click.echo(render.failure(outcome), err=True)
+            self._show_failures([render.failure_text(outcome)])
 
-    def _summary(self, talk: Talk, tally: Tally, seconds: float) -> str:
-        return render.tally_json(talk, tally, seconds)
+    def _stats_output(self, spec: CallSpec, stats: CallStats, seconds: float) -> str:
+        return render.stats_json(spec, stats, seconds)
 
-    def _checks_summary(self, checks: Checks) -> str:
+    def _checks_output(self, checks: Checks) -> str:
         return render.checks_json(checks)
 
 
 class _TextConsole(_Console):
-    """Each call with its answers and its way."""
+    """Prints each call with its responses and its path."""
 
-    _headed = 0
+    _titled = 0
 
-    def on_answer(self, number: int, talk: Talk, answer: TalkResponse) -> None:
-        self._head(number, talk)
-        click.echo(render.answer_text(answer))
+    def on_response(self, number: int, spec: CallSpec, response: TalkResponse) -> None:
+        self._show_title(number, spec)
+        click.echo(render.response_text(response))
 
     def _show(self, outcome: Outcome, found: Sequence[Mismatch]) -> None:
-        self._head(outcome.number, outcome.talk)
+        self._show_title(outcome.number, outcome.spec)
         if table := render.hop_table(outcome.hops):
             click.echo(f"\n{table}")
         if not outcome.ok:
-            click.echo(render.failure(outcome), err=True)
-        click.echo(f"{render.verdict(outcome)}\n")
+            click.echo(render.failure_text(outcome), err=True)
+        click.echo(f"{render.verdict_text(outcome)}\n")
         for mismatch in found:
-            click.echo(f"not as expected: {mismatch.text}", err=True)
+            click.echo(f"mismatch: {mismatch.text}", err=True)
 
-    def _head(self, number: int, talk: Talk) -> None:
-        if number != self._headed:
-            self._headed = number
-            click.secho(talk.pattern.rpc, bold=True)
+    def _show_title(self, number: int, spec: CallSpec) -> None:
+        if number != self._titled:
+            self._titled = number
+            click.secho(spec.method.rpc, bold=True)
 
-    def _summary(self, talk: Talk, tally: Tally, seconds: float) -> str:
-        return render.tally_text(talk, tally, seconds)
+    def _stats_output(self, spec: CallSpec, stats: CallStats, seconds: float) -> str:
+        return render.stats_text(spec, stats, seconds)
 
-    def _checks_summary(self, checks: Checks) -> str:
+    def _checks_output(self, checks: Checks) -> str:
         return f"{render.checks_text(checks)}\n"
 
 
 class _CountingConsole(_TextConsole):
-    """Many calls: only the first failures one by one, and the counts."""
+    """Prints the counts of many calls and only the first failures."""
 
-    _told = 0
+    def _checks_output(self, checks: Checks) -> str:
+        return f"\n{super()._checks_output(checks)}"
 
-    def _checks_summary(self, checks: Checks) -> str:
-        return f"\n{super()._checks_summary(checks)}"
-
-    def on_answer(self, number: int, talk: Talk, answer: TalkResponse) -> None:
-        """Says nothing: the counts say it."""
+    def on_response(self, number: int, spec: CallSpec, response: TalkResponse) -> None:
+        """Print nothing: the counts cover it."""
 
     def _show(self, outcome: Outcome, found: Sequence[Mismatch]) -> None:
-        failures = [f"not as expected: {mismatch.text}" for mismatch in found]
+        failures = [f"mismatch: {mismatch.text}" for mismatch in found]
         if not outcome.ok:
-            failures = [render.failure(outcome)]
-        trace_id = outcome.verdict.trace_id or outcome.sent_trace_id
+            failures = [render.failure_text(outcome)]
+        trace_id = outcome.verdict.trace_id or (outcome.sent.trace_id if outcome.sent else None)
         trace = f" (trace {excerpt(trace_id)})" if trace_id else ""
-        for line in failures[: _TOLD_FAILURES - self._told]:
-            self._told += 1
-            click.echo(f"call {outcome.number}: {line}{trace}", err=True)
+        self._show_failures([f"call {outcome.number}: {failure}{trace}" for failure in failures])
 
 
 def _exit_code(outcome: Outcome, found: Sequence[Mismatch]) -> int:
     if not outcome.ok:
-        number: int = outcome.code.value[0]
-        return _STATUS_EXIT + number
-    return _MISMATCH_EXIT if found else 0
+        return exit_code_of_status(outcome.code.value[0])
+    return EXIT_FAILED if found else 0

@@ -1,11 +1,11 @@
-"""Holds an outcome against what was expected of it."""
+"""Compares an outcome with what is expected of every call."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
 from grpc_client.calls import Outcome
-from hello_mesh.base.text import excerpt
+from hello_mesh.base.text import count, excerpt
 from hello_mesh.net.pb.landing_pb2 import OK
 from hello_mesh.net.rpc import STATUS_ANSWERED
 from hello_mesh.propagation.verdict import VerdictKind
@@ -14,62 +14,67 @@ _CONTINUOUS = (VerdictKind.CONNECTED, VerdictKind.NO_SIDECAR, VerdictKind.NOT_TR
 
 
 class Check(StrEnum):
-    """What is looked at in each call, in the order in which a user should mend it."""
+    """What is checked in each call, in the order in which failures should be fixed."""
 
     ANSWERS = "answers"
-    WAY = "way"
+    PATH = "path"
     TRACE = "trace"
     SIDECARS = "sidecars"
     SAMPLED = "sampled"
 
 
-# Which check a verdict on the trace fails.
+# The check that fails with each verdict on the trace.
 _FAILED_BY = {
     VerdictKind.BROKEN: Check.TRACE,
     VerdictKind.NOT_SAMPLED: Check.SAMPLED,
     VerdictKind.NO_SIDECAR: Check.SIDECARS,
     VerdictKind.NOT_TRACED: Check.SIDECARS,
-    VerdictKind.NO_REPORT: Check.WAY,
+    VerdictKind.NO_REPORT: Check.PATH,
 }
 
 
 @dataclass(frozen=True)
 class Expectation:
-    """What every call of a run is expected to be."""
+    """What is expected of every call of a run."""
 
     hops: tuple[str, ...]
-    """The names of the hops that it takes, first hop first; `a|b` where either will do."""
+    """The names of the hops, first hop first; `a|b` accepts either name."""
     sidecars: bool = False
-    """Whether a sidecar stands before each of them."""
+    """Whether each hop must have a sidecar in front of it."""
 
 
 @dataclass(frozen=True)
 class Mismatch:
-    """One thing that is wrong with a call."""
+    """One difference between a call and the expectation."""
 
     check: Check
     text: str
-    """In one line."""
+    """The difference in one line."""
 
 
 def mismatches(outcome: Outcome, expected: Expectation) -> list[Mismatch]:
-    """What is wrong with a call that should have taken exactly the expected hops, in this order, on one
-    trace, and, where they are expected, a sidecar before each. None means that all is well."""
+    """Return all differences: in the hops and their order, in the trace, in the sidecars, in the responses.
+
+    A failed call has one mismatch, its status.
+    """
     if not outcome.ok:
-        return [Mismatch(Check.ANSWERS, f"ended {outcome.code.name}: {excerpt(outcome.details, 200)}")]
+        details = excerpt(outcome.details, 200)
+        return [Mismatch(Check.ANSWERS, f"failed with {outcome.code.name}: {details}")]
     return [
-        *(Mismatch(Check.WAY, text) for text in _wrong_way(outcome, expected.hops)),
-        *_wrong_trace(outcome, expected),
-        *(Mismatch(Check.ANSWERS, text) for text in _wrong_answers(outcome)),
+        *(Mismatch(Check.PATH, text) for text in _path_mismatches(outcome, expected.hops)),
+        *_trace_mismatches(outcome, expected),
+        *(Mismatch(Check.ANSWERS, text) for text in _response_mismatches(outcome)),
     ]
 
 
-def looked_at(outcome: Outcome, expected: Expectation) -> set[Check]:
-    """Of which checks a call tells anything: one that failed tells nothing of its trace, and a trace that is
-    broken nothing of sidecars."""
+def evaluated_checks(outcome: Outcome, expected: Expectation) -> set[Check]:
+    """Return the checks for which a call has data.
+
+    A failed call has none on its trace. A broken trace has none on sidecars.
+    """
     if not outcome.ok:
         return {Check.ANSWERS}
-    found = {Check.ANSWERS, Check.WAY}
+    found = {Check.ANSWERS, Check.PATH}
     kind = outcome.verdict.kind
     if kind is not VerdictKind.NO_REPORT:
         found.add(Check.TRACE)
@@ -80,19 +85,19 @@ def looked_at(outcome: Outcome, expected: Expectation) -> set[Check]:
     return found
 
 
-def _wrong_way(outcome: Outcome, expected: Sequence[str]) -> Iterator[str]:
-    taken = [hop.name for hop in outcome.hops]
-    same_length = len(taken) == len(expected)
+def _path_mismatches(outcome: Outcome, expected: Sequence[str]) -> Iterator[str]:
+    actual = [hop.name for hop in outcome.hops]
+    same_length = len(actual) == len(expected)
     if not (
-        same_length and all(name in wanted.split("|") for name, wanted in zip(taken, expected, strict=True))
+        same_length and all(name in names.split("|") for name, names in zip(actual, expected, strict=True))
     ):
-        yield f"went {_way(taken)}, expected {_way(expected)}"
+        yield f"path {_path_text(actual)}, expected {_path_text(expected)}"
 
 
-def _wrong_trace(outcome: Outcome, expected: Expectation) -> Iterator[Mismatch]:
+def _trace_mismatches(outcome: Outcome, expected: Expectation) -> Iterator[Mismatch]:
     verdict = outcome.verdict
-    wanted = (VerdictKind.CONNECTED,) if expected.sidecars else _CONTINUOUS
-    if verdict.kind in wanted and verdict.trace_id is not None:
+    accepted = (VerdictKind.CONNECTED,) if expected.sidecars else _CONTINUOUS
+    if verdict.kind in accepted and verdict.trace_id is not None:
         return
     check = (
         _FAILED_BY[verdict.kind] if verdict.trace_id or verdict.kind is VerdictKind.NO_REPORT else Check.TRACE
@@ -100,28 +105,30 @@ def _wrong_trace(outcome: Outcome, expected: Expectation) -> Iterator[Mismatch]:
     yield Mismatch(check, excerpt(verdict.text, 300))
 
 
-def _wrong_answers(outcome: Outcome) -> list[str]:
-    results = [result for answer in outcome.answers for result in answer.results]
+def _response_mismatches(outcome: Outcome) -> list[str]:
+    results = [result for response in outcome.responses for result in response.results]
     found = [
-        f"a response has status {answer.status}"
-        for answer in outcome.answers
-        if answer.status != STATUS_ANSWERED
+        f"a response has status {response.status}"
+        for response in outcome.responses
+        if response.status != STATUS_ANSWERED
     ]
-    answered = [result.kv.get("idx", "") for result in results]
-    if answered != outcome.talk.indexes:
-        found.append(f"asked for {_listed(outcome.talk.indexes)}, was answered {_listed(answered)}")
+    indexes = [result.kv.get("idx", "") for result in results]
+    if indexes != outcome.spec.indexes:
+        found.append(
+            f"sent indexes {_index_list(outcome.spec.indexes)}, received results for {_index_list(indexes)}"
+        )
     found += [
-        "a result holds no greeting" for result in results if result.type != OK or not result.kv.get("data")
+        "a result has no greeting" for result in results if result.type != OK or not result.kv.get("data")
     ]
-    expected = len(outcome.talk.indexes) if outcome.talk.pattern.streams_answers else 1
-    if len(outcome.answers) != expected:
-        found.append(f"{len(outcome.answers)} responses came, expected {expected}")
+    expected = len(outcome.spec.indexes) if outcome.spec.method.streams_responses else 1
+    if len(outcome.responses) != expected:
+        found.append(f"received {count(len(outcome.responses), 'response')}, expected {expected}")
     return found
 
 
-def _way(names: Sequence[str]) -> str:
-    return " → ".join(excerpt(name) for name in names) or "nowhere"
+def _path_text(names: Sequence[str]) -> str:
+    return " → ".join(excerpt(name) for name in names) or "(no hops)"
 
 
-def _listed(indexes: Sequence[str]) -> str:
-    return excerpt(",".join(indexes), 60) or "nothing"
+def _index_list(indexes: Sequence[str]) -> str:
+    return excerpt(",".join(indexes), 60) or "none"

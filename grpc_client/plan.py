@@ -1,4 +1,4 @@
-"""What the client is to do, as values."""
+"""The calls to make, as values."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -6,105 +6,155 @@ from typing import Literal
 
 from hello_mesh.net.rpc import LANDING_SERVICE
 
-Compression = Literal["none", "gzip", "deflate"]
-TraceHeaders = Literal["w3c", "b3", "both"]
+TraceHeaders = Literal["w3c", "b3", "both", "none"]
+
+DEFAULT_TIMEOUT = 10.0
+"""Per-call deadline in seconds; the pauses between messages come on top."""
 
 
 @dataclass(frozen=True)
-class Pattern:
-    """One of the four ways to call."""
+class RpcMethod:
+    """One of the four methods of LandingService, one for each gRPC pattern."""
 
     command: str
-    """Its name on the command line."""
+    """The pattern on the command line."""
 
     rpc: str
-    """Its name on the wire."""
+    """The method on the wire."""
 
     data: str
-    """The indexes that it asks for where the user names none."""
+    """The indexes to send if the user gives none."""
 
     help: str
-    """What the command line says of it."""
 
     @property
     def streams_requests(self) -> bool:
-        """Whether the client sends a stream of messages; otherwise one."""
+        """Whether the client sends a stream of messages instead of one message."""
         return LANDING_SERVICE.methods_by_name[self.rpc].client_streaming
 
     @property
-    def streams_answers(self) -> bool:
-        """Whether the server answers with a stream of messages; otherwise with one."""
+    def streams_responses(self) -> bool:
+        """Whether the server sends a stream of messages instead of one message."""
         return LANDING_SERVICE.methods_by_name[self.rpc].server_streaming
 
 
-PATTERNS = (
-    Pattern("talk", "Talk", "0", "Unary: one index, one greeting."),
-    Pattern(
-        "talk-one-answer-more", "TalkOneAnswerMore", "0,1,2", "Server streaming: a list, a greeting each."
+RPC_METHODS = (
+    RpcMethod("talk", "Talk", "0", "Unary: one index, one greeting."),
+    RpcMethod(
+        "talk-one-answer-more",
+        "TalkOneAnswerMore",
+        "0,1,2",
+        "Server streaming: a list of indexes, one response for each.",
     ),
-    Pattern(
-        "talk-more-answer-one", "TalkMoreAnswerOne", "0,1,2", "Client streaming: many messages, one answer."
+    RpcMethod(
+        "talk-more-answer-one",
+        "TalkMoreAnswerOne",
+        "0,1,2",
+        "Client streaming: one index in each message, one response.",
     ),
-    Pattern(
-        "talk-bidirectional", "TalkBidirectional", "0,1,2", "Both stream: each message is answered at once."
+    RpcMethod(
+        "talk-bidirectional",
+        "TalkBidirectional",
+        "0,1,2",
+        "Bidirectional streaming: a response to each message.",
     ),
 )
 
 
 @dataclass(frozen=True)
-class Talk:
+class CallSpec:
     """One call to make."""
 
-    pattern: Pattern
+    method: RpcMethod
     messages: tuple[str, ...]
-    """`data` of each message to send: exactly one where the pattern streams no requests."""
-    meta: str
+    """`data` of each message. A method that does not stream requests has exactly one."""
+    meta: str = "PYTHON"
     """`meta` of each message."""
-    interval: float
-    """Seconds to wait before each message but the first."""
+    interval: float = 0.0
+    """Seconds between two messages."""
 
     @property
     def indexes(self) -> list[str]:
-        """The language indexes asked for: an answer should hold one greeting for each, in this order."""
+        """The language indexes in the order in which the responses must have greetings for them."""
         return ",".join(self.messages).split(",")
 
     @property
-    def pauses(self) -> float:
-        """Seconds that the call takes for its intervals alone."""
+    def pause_seconds(self) -> float:
+        """The sum of all intervals."""
         return self.interval * (len(self.messages) - 1)
 
 
 @dataclass(frozen=True)
 class Plan:
-    """Everything that one run of the client does."""
+    """One run of the client."""
 
     target: str
     """The gRPC target to call."""
-    talks: tuple[Talk, ...]
-    """The calls to make, one after the other."""
+    calls: tuple[CallSpec, ...]
+    """The calls to make, in this order."""
     certificates: Path | None = None
-    """The folder of `hello_mesh.net.tls`; None: plaintext."""
+    """The folder of `hello_mesh.net.tls`; None means plaintext."""
     headers: tuple[tuple[str, str | bytes], ...] = ()
     """Headers to send with each call."""
     timeout: float | None = None
-    """Seconds that each call may take; None: as long as it likes."""
-    trace: bool = True
-    """Whether each call begins a trace of its own."""
+    """Per-call deadline in seconds; None means no deadline."""
     trace_headers: TraceHeaders = "w3c"
-    """In which headers it says so."""
-    spans_to: str | None = None
-    """Where the span of each call goes: a collector of OTLP over gRPC; None: nowhere."""
+    """The headers in which each call starts a trace."""
     repeat: int = 1
-    """How often to make each call."""
+    """How many times to make all calls."""
     concurrency: int = 1
-    """How many calls may be under way at once."""
-    compression: Compression = "none"
-    """How messages are compressed."""
-    keepalive: float | None = None
-    """Seconds between keepalive pings; None: no pings."""
+    """The maximum number of calls at the same time."""
     connect_timeout: float | None = None
-    """Seconds to wait for a connection before the first call; None: the first call finds out."""
-    wait_for_ready: bool = False
-    """Whether a call waits for a server that is not there yet, up to its timeout."""
-    retries: int = 0
-    """How often a call is tried again that ended UNAVAILABLE, at most 4 times."""
+    """Seconds to wait for a connection before the first call; None means no wait."""
+    expect_hops: tuple[str, ...] | None = None
+    """The hops that each call must take; None means no checks."""
+    expect_sidecars: bool = False
+    """Whether each of these hops must have a sidecar."""
+
+    @property
+    def total_calls(self) -> int:
+        """How many calls the run makes."""
+        return self.repeat * len(self.calls)
+
+
+def call_spec(
+    method: RpcMethod,
+    data: str | None = None,
+    meta: str = "PYTHON",
+    count: int | None = None,
+    interval: float = 0.0,
+) -> CallSpec:
+    """Return the call of a method with the user's options.
+
+    Invalid indexes are sent as they are: the server's error is part of the demo.
+
+    Args:
+        method: the method to call.
+        data: comma-separated language indexes; None means the default of the method.
+        meta: the language that the client names as its own.
+        count: number of indexes to send, cycling through `data`; None means each index once.
+        interval: seconds between two messages.
+    """
+    data = method.data if data is None else data
+    indexes = data.split(",")
+    if count is not None:
+        indexes = [indexes[number % len(indexes)] for number in range(count)]
+    if method.streams_requests:
+        messages = tuple(indexes)
+    elif method.streams_responses and count is not None:
+        messages = (",".join(indexes),)
+    else:
+        messages = (data,)
+    return CallSpec(method, messages, meta, interval)
+
+
+def deadline(calls: tuple[CallSpec, ...], timeout: float | None) -> float | None:
+    """Return the per-call deadline in seconds; None means no deadline.
+
+    Args:
+        calls: the calls that must be able to finish in time.
+        timeout: the user's choice, 0 for no deadline; None means the default.
+    """
+    if timeout is None:
+        return DEFAULT_TIMEOUT + max(call.pause_seconds for call in calls)
+    return timeout or None

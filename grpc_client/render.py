@@ -1,44 +1,45 @@
-"""Values → text for people, or JSON lines for programs. Prints nothing."""
+"""Makes text for people and JSON lines for programs from values. Prints nothing."""
 
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from grpc_client.calls import Outcome
-from grpc_client.checks import Checks, Row
-from grpc_client.expectation import Check, Mismatch
-from grpc_client.plan import Talk
-from grpc_client.stats import Tally
-from hello_mesh.base.text import excerpt, json_line
+from grpc_client.checks import CheckResult, Checks
+from grpc_client.expectation import Check
+from grpc_client.plan import CallSpec
+from grpc_client.stats import CallStats
+from hello_mesh.base.text import count, excerpt, json_line, table
 from hello_mesh.net.pb.landing_pb2 import OK, ResultType, TalkResponse, TalkResult
+from hello_mesh.propagation.call_record import CallRecord
 from hello_mesh.propagation.hop_report import Hop, Role
 
 _WIDTH = 80
 
-# What it says of the calls that a check passed.
+# The text for a check that all calls passed.
 _PASSED = {
-    Check.ANSWERS: "as asked",
-    Check.WAY: "by the expected hops, in order",
+    Check.ANSWERS: "all responses complete and in order",
+    Check.PATH: "the expected hops, in order",
     Check.TRACE: "one trace id at every hop",
-    Check.SIDECARS: "another parent span at every hop: a sidecar before each",
+    Check.SIDECARS: "another parent span at every hop: a sidecar in front of each",
     Check.SAMPLED: "the mesh records the trace",
 }
 
 
-def answer_text(answer: TalkResponse) -> str:
-    """One line for each result: index, greeting, the server's language, its id."""
-    return "\n".join(f"  {_result_text(result)}" for result in answer.results) or "  (an empty answer)"
+def response_text(response: TalkResponse) -> str:
+    """Return one line for each result: index, greeting, the server's language, id."""
+    return "\n".join(f"  {_result_text(result)}" for result in response.results) or "  (an empty response)"
 
 
-def verdict(outcome: Outcome) -> str:
-    """What became of the trace, in a line, and below it the trace id to look up and how long it took."""
+def verdict_text(outcome: Outcome) -> str:
+    """Return the verdict on the trace, and in a second line the trace id and the duration."""
     verdict = outcome.verdict
     trace_id = f"trace id: {excerpt(verdict.trace_id)} " if verdict.trace_id else ""
-    return f"{excerpt(verdict.text, 300)}\n{trace_id}({outcome.seconds * 1000:.1f} ms)"
+    return f"{excerpt(verdict.text, 300)}\n{trace_id}({outcome.duration_ns / 1e6:.1f} ms)"
 
 
 def hop_table(hops: Sequence[Hop]) -> str:
-    """A line for each hop and header family that it saw, aligned under a headline; "" without hops."""
+    """Return a table with a row for each hop and header family that it saw; "" without hops."""
     if not hops:
         return ""
     rows = [("hop", "trace id", "parent span", "sampled")]
@@ -52,107 +53,99 @@ def hop_table(hops: Sequence[Hop]) -> str:
             rows.append((name, excerpt(hop.b3.trace_id), excerpt(hop.b3.span_id), "(B3)"))
         if not (hop.w3c or hop.b3):
             rows.append((name, "-", "-", "-"))
-    widths = [max(len(row[column]) for row in rows) for column in range(4)]
-    return "\n".join(
-        "  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip()
-        for row in rows
-    )
+    return table(rows)
 
 
-def failure(outcome: Outcome) -> str:
-    """One line: which hop failed, with which status and text."""
-    where = "before any hop could report"
+def failure_text(outcome: Outcome) -> str:
+    """Return one line with the hop, the status and the status text of a failed call."""
+    where = "before any hop reported"
     if outcome.hops:
         last = outcome.hops[-1]
-        where = f"{'at' if last.role is Role.LAST else 'behind'} {excerpt(last.name)}"
+        where = f"{'at' if last.role is Role.LAST else 'downstream of'} {excerpt(last.name)}"
     details = excerpt(outcome.details, 300) or "(no text)"
-    return f"{outcome.talk.pattern.rpc} failed {where}: {outcome.code.name}: {details}"
+    return f"{outcome.spec.method.rpc} failed {where}: {outcome.code.name}: {details}"
 
 
-def tally_text(talk: Talk, tally: Tally, seconds: float) -> str:
-    """Calls, errors, latencies and verdicts of many calls."""
-    lines = [f"{talk.pattern.rpc}: {tally.calls} calls, {tally.errors} errors"]
+def stats_text(spec: CallSpec, stats: CallStats, seconds: float) -> str:
+    """Return the counts, latencies, verdicts and first trace ids of many calls."""
+    head = f"{spec.method.rpc}: {count(stats.calls, 'call')}, {count(stats.errors, 'error')}"
     if seconds > 0:
-        lines[0] += f", {tally.calls / seconds:.0f} calls/s"
-    lines.append("  ms        " + "  ".join(f"{name} {ms:.1f}" for name, ms in tally.percentiles().items()))
-    lines.append("  verdicts  " + _counts(tally.verdicts))
-    if tally.errors:
-        lines.append("  statuses  " + _counts(tally.codes))
-    heads = ["  traces    ", *[" " * 12] * len(tally.trace_ids)]
-    lines += [head + excerpt(trace_id) for head, trace_id in zip(heads, tally.trace_ids, strict=False)]
-    if tally.trace_ids and tally.calls > len(tally.trace_ids):
-        lines.append(f"{' ' * 12}… those of all {tally.calls} calls: --record FILE")
+        head += f", {stats.calls / seconds:.0f} calls/s"
+    lines = [head]
+    lines.append("  ms        " + "  ".join(f"{name} {ms:.1f}" for name, ms in stats.percentiles().items()))
+    lines.append("  verdicts  " + _counts_text(stats.verdicts))
+    if stats.errors:
+        lines.append("  statuses  " + _counts_text(stats.codes))
+    labels = ["  traces    ", *[" " * 12] * len(stats.trace_ids)]
+    lines += [label + excerpt(trace_id) for label, trace_id in zip(labels, stats.trace_ids, strict=False)]
+    if stats.trace_ids and stats.calls > len(stats.trace_ids):
+        lines.append(f"{' ' * 12}… all {stats.calls} trace ids: --output json")
     return "\n".join(lines)
 
 
 def checks_text(checks: Checks) -> str:
-    """A line for each check, and below those that calls failed, why and what to do."""
-    head = "checks of 1 call" if checks.calls == 1 else f"checks of {checks.calls} calls"
-    return "\n".join([head, *(line for row in checks.rows() for line in _check_lines(row))])
+    """Return a line for each check; for a failed one also the reason and a hint."""
+    results = checks.results()
+    succeeded = any(result.calls for result in results if result.check is Check.PATH)
+    missing = "no data in the hop reports" if succeeded else "no successful call"
+    lines = [line for result in results for line in _check_lines(result, missing)]
+    return "\n".join([f"checks of {count(checks.calls, 'call')}", *lines])
 
 
-def answer_json(number: int, talk: Talk, answer: TalkResponse) -> str:
-    """One answer as a JSON line."""
+def response_json(number: int, spec: CallSpec, response: TalkResponse) -> str:
+    """Return one response as a JSON line."""
     results = [
-        {"id": result.id, "type": _type_name(result), "kv": dict(result.kv)} for result in answer.results
+        {"id": result.id, "type": _type_name(result), "kv": dict(result.kv)} for result in response.results
     ]
-    return _line("answer", call=number, rpc=talk.pattern.rpc, status=answer.status, results=results)
+    return _event_line("answer", call=number, rpc=spec.method.rpc, status=response.status, results=results)
 
 
-def outcome_json(outcome: Outcome, mismatches: Sequence[Mismatch]) -> str:
-    """How one call went, as a JSON line."""
-    verdict = outcome.verdict
-    return _line(
-        "call",
-        call=outcome.number,
-        rpc=outcome.talk.pattern.rpc,
-        code=outcome.code.name,
-        status=outcome.code.value[0],
-        details=outcome.details,
-        ms=round(outcome.seconds * 1000, 3),
-        trace_id=verdict.trace_id,
-        sent_trace_id=outcome.sent_trace_id,
-        verdict={"kind": verdict.kind, "hop": verdict.hop, "text": verdict.text},
-        hops=[hop.to_pairs() for hop in outcome.hops],
-        mismatches=[mismatch.text for mismatch in mismatches],
-    )
+def call_json(record: CallRecord) -> str:
+    """Return the result of one call as a JSON line."""
+    return _event_line("call", **record.to_json())
 
 
-def tally_json(talk: Talk, tally: Tally, seconds: float) -> str:
-    """The counts of many calls, as a JSON line."""
-    return _line(
+def stats_json(spec: CallSpec, stats: CallStats, seconds: float) -> str:
+    """Return the counts of many calls as a JSON line."""
+    return _event_line(
         "summary",
-        rpc=talk.pattern.rpc,
-        calls=tally.calls,
-        errors=tally.errors,
+        rpc=spec.method.rpc,
+        calls=stats.calls,
+        errors=stats.errors,
         seconds=round(seconds, 3),
-        ms={name: round(ms, 3) for name, ms in tally.percentiles().items()},
-        verdicts=dict(tally.verdicts),
-        codes=dict(tally.codes),
+        ms={name: round(ms, 3) for name, ms in stats.percentiles().items()},
+        verdicts=dict(stats.verdicts),
+        codes=dict(stats.codes),
     )
 
 
 def checks_json(checks: Checks) -> str:
-    """The same as a JSON line."""
-    rows = [
-        {"check": row.check, "calls": row.calls, "failed": row.failed, "text": row.text, "advice": row.advice}
-        for row in checks.rows()
+    """Return the results of all checks as a JSON line."""
+    results = [
+        {
+            "check": result.check,
+            "calls": result.calls,
+            "failed": result.failed,
+            "text": result.text,
+            "advice": result.hint,
+        }
+        for result in checks.results()
     ]
-    return _line("checks", calls=checks.calls, checks=rows)
+    return _event_line("checks", calls=checks.calls, checks=results)
 
 
-def _check_lines(row: Row) -> Iterator[str]:
-    if not row.failed:
-        state, text = ("ok", _PASSED[row.check]) if row.calls else ("-", "not to be told from these calls")
-        yield f"  {state:<8}{row.check:<10}{text}"
+def _check_lines(result: CheckResult, missing: str) -> Iterator[str]:
+    if not result.failed:
+        state, text = ("ok", _PASSED[result.check]) if result.calls else ("-", f"not checked: {missing}")
+        yield f"  {state:<8}{result.check:<10}{text}"
         return
     indent = " " * 20
-    wrap = textwrap.TextWrapper(_WIDTH, subsequent_indent=indent, break_on_hyphens=False)
-    yield from wrap.wrap(f"  FAILED  {row.check:<10}{row.failed} of {row.calls}: {row.text}")
-    yield from wrap.wrap(f"{indent}→ {row.advice}")
+    wrapper = textwrap.TextWrapper(_WIDTH, subsequent_indent=indent, break_on_hyphens=False)
+    yield from wrapper.wrap(f"  FAILED  {result.check:<10}{result.failed} of {result.calls}: {result.text}")
+    yield from wrapper.wrap(f"{indent}→ {result.hint}")
 
 
-def _line(event: str, **values: Any) -> str:
+def _event_line(event: str, **values: Any) -> str:
     return json_line({"event": event, **values})
 
 
@@ -167,5 +160,5 @@ def _type_name(result: TalkResult) -> str:
     return ResultType.Name(result.type) if result.type in ResultType.values() else str(result.type)
 
 
-def _counts(counts: Mapping[Any, int]) -> str:
-    return ", ".join(f"{name} {count}" for name, count in sorted(counts.items()))
+def _counts_text(counts: Mapping[Any, int]) -> str:
+    return ", ".join(f"{name} {number}" for name, number in sorted(counts.items()))

@@ -18,7 +18,7 @@ from h2.connection import H2Connection
 from h2.events import ResponseReceived, TrailersReceived
 
 from grpc_client.calls import Outcome, run
-from grpc_client.plan import PATTERNS, Pattern, Plan, Talk
+from grpc_client.plan import RPC_METHODS, Plan, RpcMethod, call_spec
 from grpc_server.config import ServerConfig
 from grpc_server.server import RunningServer, running_server
 from hello_mesh.net.channel import open_channel
@@ -160,11 +160,11 @@ async def start_peer() -> AsyncIterator[StartPeer]:
         await server.stop(0)
 
 
-@pytest.fixture(params=PATTERNS, ids=lambda pattern: pattern.command)
-def pattern(request: pytest.FixtureRequest) -> Pattern:
-    """Each of the four patterns."""
-    found: Pattern = request.param
-    return found
+@pytest.fixture(params=RPC_METHODS, ids=lambda method: method.command)
+def pattern(request: pytest.FixtureRequest) -> RpcMethod:
+    """Return each of the four methods."""
+    method: RpcMethod = request.param
+    return method
 
 
 Ask = Callable[..., Awaitable[Outcome]]
@@ -172,17 +172,14 @@ Ask = Callable[..., Awaitable[Outcome]]
 
 @pytest.fixture
 def ask() -> Ask:
-    """Calls a pattern with the real client: ask(target, pattern, "0,1", headers=…, timeout=…)."""
+    """Return a function that calls a method with the real client: ask(target, method, "0,1", timeout=…)."""
 
-    async def ask(target: str, pattern: Pattern, data: str | None = None, **plan: object) -> Outcome:
-        data = pattern.data if data is None else data
-        messages = tuple(data.split(",")) if pattern.streams_requests else (data,)
+    async def ask(target: str, method: RpcMethod, data: str | None = None, **plan: object) -> Outcome:
         outcomes: list[Outcome] = []
-        talk = Talk(pattern, messages, meta="PYTHON", interval=0)
         settings: dict[str, object] = {"timeout": 10.0} | plan
         await run(
-            Plan(target=target, talks=(talk,), **settings),  # type: ignore[arg-type]
-            on_answer=lambda *_: None,
+            Plan(target=target, calls=(call_spec(method, data),), **settings),  # type: ignore[arg-type]
+            on_response=lambda *_: None,
             on_outcome=outcomes.append,
         )
         return outcomes[0]

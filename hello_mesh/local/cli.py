@@ -269,9 +269,9 @@ def test_command(
     afterwards. A call that an `abort` of --fault fails is OK if its trace is one tree down to that hop.
     """
     tracer = None if headers == "both" else headers
-    with _mesh_for_test(run_dir, store, envoy, tracer=tracer, **chain) as (mesh, first_exited, folder):
+    with _mesh_for_test(run_dir, store, envoy, tracer=tracer, **chain) as (mesh, first_exited):
         click.secho(f"== {summary(mesh.topology)}", bold=True)
-        passed = check(mesh, Calls(headers or mesh.topology.tracer, repeat, concurrency), folder)
+        passed = check(mesh, Calls(headers or mesh.topology.tracer, repeat, concurrency))
         if exited := first_exited():
             click.secho(f"FAILED: {exited.exit_report()}", fg="red")
             passed = False
@@ -281,14 +281,14 @@ def test_command(
 @contextmanager
 def _mesh_for_test(
     run_dir: RunDir, store: Path, envoy: Path | None, **chain: Any
-) -> Iterator[tuple[Mesh, Callable[[], Program | None], Path]]:
-    """Yield a mesh that fits the options, a function that returns an exited component, and a folder."""
+) -> Iterator[tuple[Mesh, Callable[[], Program | None]]]:
+    """Yield a mesh that fits the options, and a function that returns a component that exited."""
     with tempfile.TemporaryDirectory(prefix="hello-grpc-") as temporary:
         folder = Path(temporary)
         mesh = run_dir.read()
         if mesh is not None and _changed(mesh.topology, **chain) == mesh.topology:
-            yield mesh, lambda: None, folder
+            yield mesh, lambda: None
             return
         topology = replace(_changed(Topology(hop_names(_DEFAULT_HOPS)), **chain), gateway_port=0)
         with running_mesh(topology, folder, store.absolute(), envoy or installed_envoy()) as running:
-            yield running.mesh, running.first_exited, folder
+            yield running.mesh, running.first_exited

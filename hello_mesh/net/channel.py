@@ -33,13 +33,7 @@ _CHANNEL_OPTIONS: Mapping[str, int | str] = {
 }
 
 
-def open_channel(
-    target: str,
-    certificates: Path | None = None,
-    *,
-    options: Mapping[str, int | str] | None = None,
-    compression: grpc.Compression | None = None,
-) -> grpc.aio.Channel:
+def open_channel(target: str, certificates: Path | None = None) -> grpc.aio.Channel:
     """Return a channel to a gRPC target. Close it, or use it as a context manager.
 
     It connects at the first call.
@@ -47,16 +41,11 @@ def open_channel(
     Args:
         target: the gRPC target.
         certificates: the folder of `hello_mesh.net.tls`; None is plaintext.
-        options: gRPC channel options in addition to the common ones.
-        compression: compression of all messages.
 
     Raises:
         RuntimeEnvironmentError: the certificates cannot be read.
     """
-    merged = {**_CHANNEL_OPTIONS, **(options or {})}
     if certificates is None:
-        return grpc.aio.insecure_channel(target, tuple(merged.items()), compression)
-    merged["grpc.ssl_target_name_override"] = SERVER_NAME
-    return grpc.aio.secure_channel(
-        target, channel_credentials(certificates), tuple(merged.items()), compression
-    )
+        return grpc.aio.insecure_channel(target, tuple(_CHANNEL_OPTIONS.items()))
+    options = {**_CHANNEL_OPTIONS, "grpc.ssl_target_name_override": SERVER_NAME}
+    return grpc.aio.secure_channel(target, channel_credentials(certificates), tuple(options.items()))

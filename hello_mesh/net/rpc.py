@@ -9,7 +9,7 @@ STATUS_ANSWERED = 200
 """`TalkResponse.status` of every answer."""
 
 MAX_REQUEST_BYTES = 256 * 1024
-"""The largest request that a hop accepts: a list of 10,000 indexes fits. It bounds what callers make a hop hold."""
+"""The largest request that a hop accepts. A list of 10,000 indexes fits; much more would fill its memory."""
 
 MAX_RESPONSE_BYTES = 4 * 1024 * 1024
 """The largest response that a hop accepts from its next hop: gRPC's default in every language."""

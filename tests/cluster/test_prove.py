@@ -22,10 +22,11 @@ from planes import Planes
 from script_runs import NAMESPACE, ROOT, PlanesOf, fails, left_running, run, said, start, succeeds
 
 from hello_mesh.local import envoy
+from hello_mesh.local.components import installed_envoy
 from hello_mesh.local.envoy import Addresses, Config
-from hello_mesh.local.mesh import RunningMesh, installed_envoy, running_mesh
-from hello_mesh.local.processes import programs
-from hello_mesh.local.topology import GATEWAY_SERVICE, Topology, hop_names, parse_fault, services
+from hello_mesh.local.mesh import RunningMesh, running_mesh
+from hello_mesh.local.processes import guarded, program_group
+from hello_mesh.local.topology import GATEWAY_SERVICE, Topology, hop_names, parse_fault, span_services
 from hello_mesh.tracing.sources.sqlite import reading
 from hello_mesh.tracing.verdict.expect import expected_chain
 from hello_mesh.tracing.verdict.verify import verify
@@ -33,7 +34,7 @@ from hello_mesh.tracing.verdict.verify import verify
 apply = partial(run, "apply.sh")
 prove = partial(run, "test.sh")
 
-CHECKS = ("answers", "way", "trace", "sidecars", "sampled")
+CHECKS = ("answers", "path", "trace", "sidecars", "sampled")
 
 
 def _address() -> str:
@@ -76,7 +77,7 @@ class Meshes:
 
 @pytest.fixture(scope="module")
 def mesh_at(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Meshes]:
-    """A mesh as a test wants it: mesh_at(drop_at="grpc-server-svc2")."""
+    """A mesh as a test wants it: mesh_at(no_forward_hop="grpc-server-svc2")."""
     meshes = Meshes(lambda: tmp_path_factory.mktemp("mesh"))
     yield meshes
     meshes.end()
@@ -105,8 +106,8 @@ def test_a_chain_that_is_well_passes_and_shows_its_traces(deployed: Planes, mesh
     assert _checks(done) == dict.fromkeys(CHECKS, "ok")
     told = re.findall(r"^trace id: ([0-9a-f]{32})", done.stdout, re.MULTILINE)
     assert len(set(told)) == 4
-    # Without --spans-to the client has no span of its own, so that the gateway's is the root.
-    wanted = expected_chain(services(hop_names(3)), gateway=GATEWAY_SERVICE)
+    # The client exports no span, so the span of the gateway is the root.
+    wanted = expected_chain(span_services(hop_names(3)), gateway=GATEWAY_SERVICE)
     with reading(mesh.mesh.store) as store:
         assert [one.comparison.mismatches for one in verify(store, told, wanted, 10.0)] == [()] * 4
     passed = f"PASSED through the gateway {ADDRESS}:9999: every call was one trace over all hops"
@@ -125,15 +126,17 @@ def test_it_runs_in_every_shell(deployed: Planes, mesh_at: Meshes, shell: list[s
     succeeds(prove(deployed, under=shell))
 
 
-def test_many_calls_are_counted_and_recorded(deployed: Planes, mesh_at: Meshes, tmp_path: Path) -> None:
+def test_many_calls_are_counted_and_available_as_json(deployed: Planes, mesh_at: Meshes) -> None:
     mesh_at()
-    record = tmp_path / "calls.jsonl"
-    options = ("--repeat", "5", "--concurrency", "3", "--", "--record", record.name)
-    done = prove(deployed, *options, cwd=tmp_path)
+    options = ("--repeat", "5", "--concurrency", "3")
+    done = prove(deployed, *options)
     succeeds(done)
     assert "checks of 20 calls" in done.stdout
     assert len(re.findall(r"^ {12}[0-9a-f]{32}$", done.stdout, re.MULTILINE)) == 16
-    assert len({json.loads(line)["trace_id"] for line in record.read_text().splitlines()}) == 20
+    done = prove(deployed, *options, "--", "--output", "json")
+    succeeds(done)
+    events = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
+    assert len({event["trace_id"] for event in events if event["event"] == "call"}) == 20
 
 
 @pytest.mark.parametrize("tracer", ["w3c", "b3"])
@@ -147,20 +150,20 @@ def test_whichever_headers_the_mesh_speaks(deployed: Planes, mesh_at: Meshes, tr
 
 
 def test_a_hop_that_drops_the_headers_is_named(deployed: Planes, mesh_at: Meshes) -> None:
-    mesh_at(drop_at="grpc-server-svc2")
+    mesh_at(no_forward_hop="grpc-server-svc2")
     done = prove(deployed)
     fails(done, 1, f"test.sh: FAILED through the gateway {ADDRESS}:9999")
     checks = _checks(done)
-    assert (checks["answers"], checks["way"], checks["trace"]) == ("ok", "ok", "FAILED")
+    assert (checks["answers"], checks["path"], checks["trace"]) == ("ok", "ok", "FAILED")
     told = " ".join(done.stdout.split())
     assert "4 of 4: broken at grpc-server-svc2: headers not forwarded" in told
-    assert "→ grpc-server-svc2 does not forward the trace headers" in told
+    assert "→ grpc-server-svc2 does not propagate the trace headers" in told
 
 
 def test_calls_that_fail_are_told_with_where(deployed: Planes, mesh_at: Meshes) -> None:
     mesh_at(faults=(parse_fault("svc3=abort:14"),))
     done = prove(deployed)
-    fails(done, 1, "FAILED through the gateway", "Talk failed behind grpc-server-svc2: UNAVAILABLE")
+    fails(done, 1, "FAILED through the gateway", "Talk failed downstream of grpc-server-svc2: UNAVAILABLE")
     assert _checks(done) == {"answers": "FAILED"} | dict.fromkeys(CHECKS[1:], "-")
     assert "a fault is injected on purpose" in " ".join(done.stdout.split())
 
@@ -181,7 +184,7 @@ def test_a_canary_may_answer_as_itself(asm: Planes, mesh_at: Meshes) -> None:
     succeeds(prove(asm))
     done = prove(asm, "--hops", "grpc-server-svc1,grpc-server-svc2,grpc-server-svc3-v2")
     fails(done, 1)
-    assert _checks(done)["way"] == "FAILED"
+    assert _checks(done)["path"] == "FAILED"
 
 
 # -- what is in the way of the calls
@@ -236,17 +239,17 @@ def test_a_gateway_that_is_not_there(deployed: Planes) -> None:
 @contextmanager
 def _only_a_gateway(folder: Path, hop: int, *, change: Callable[[Config], None]) -> Iterator[None]:
     """An Envoy at ADDRESS before one hop: a mesh's gateway, but for what the test changes in its HTTP."""
-    topology = Topology(("hop",), host=ADDRESS, mtls=False)
+    topology = Topology(("hop",), host=ADDRESS)
     addresses = Addresses(gateway=9999, inbound={"hop": hop}, outbound={}, applications={}, collector=9)
     config = envoy.gateway(topology, addresses)
     (listener,) = config["static_resources"]["listeners"]
     change(listener["filter_chains"][0]["filters"][0]["typed_config"])
     path = folder / "gateway.json"
     path.write_text(json.dumps(config))
-    with programs() as started:
+    with guarded() as guard, program_group(guard) as started:
         command = [str(installed_envoy()), "--config-path", str(path), "--concurrency", "1"]
         program = started.start("gateway", [*command, "--disable-hot-restart"], folder / "gateway.log")
-        program.wait(lambda: program.line("starting main dispatch loop"))
+        program.wait_for(lambda: program.find_line("starting main dispatch loop"))
         yield
 
 
@@ -264,7 +267,7 @@ def test_a_gateway_that_has_no_route_for_us(deployed: Planes, mesh_at: Meshes, t
     with _only_a_gateway(tmp_path, 9, change=_route_nothing):
         done = prove(deployed)
         fails(done, 1, "FAILED through the gateway")
-        assert "a gateway answers that has no route for LandingService" in " ".join(done.stdout.split())
+        assert "the gateway has no route for LandingService" in " ".join(done.stdout.split())
         assert "the wrong gateway" not in said(done)
         deployed.mesh.change("gateways", "tracing-gateway", selector, NAMESPACE)
         done = prove(deployed)
@@ -286,7 +289,7 @@ async def test_tracing_that_is_switched_off(
     assert _checks(done) == dict.fromkeys(CHECKS, "ok") | {"sidecars": "FAILED"}
     told = " ".join(done.stdout.split())
     assert "not traced: a proxy passed the call on and made no span" in told
-    assert "→ tracing is off: switch it on" in told
+    assert "→ tracing is off: enable it" in told
 
 
 def test_the_gateway_may_be_named_and_then_no_cluster_is_asked(
@@ -343,7 +346,7 @@ def test_from_inside_the_calls_go_past_the_gateway(deployed: Planes, mesh_at: Me
 
 
 def test_from_inside_a_failed_check_fails_it_too(deployed: Planes, mesh_at: Meshes) -> None:
-    mesh_at(drop_at="grpc-server-svc1")
+    mesh_at(no_forward_hop="grpc-server-svc1")
     deployed.cluster.runs(_into_the_mesh)
     fails(prove(deployed, "--in-cluster"), 1, "FAILED in the cluster, past the gateway")
 

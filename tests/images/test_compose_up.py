@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
+from hello_mesh.local.components import GATEWAY
 from hello_mesh.local.compose import JAEGER, TOPOLOGY
-from hello_mesh.local.mesh import GATEWAY
 from hello_mesh.local.topology import GATEWAY_SERVICE
 
 BIN = Path(sys.executable).parent
@@ -59,8 +59,8 @@ def test_a_call_through_all_containers_is_one_whole_trace(compose: Compose) -> N
 
 def test_the_gateway_is_open_to_this_machine(compose: Compose) -> None:
     port = compose("port", GATEWAY, "9999").strip()
-    command: list[str | Path] = [BIN / "hello-grpc-client", "talk", "--port", port, "--wait-for-ready"]
-    command += ["--expect-sidecars", "--expect-hops", HOPS]
+    command: list[str | Path] = [BIN / "hello-grpc-client", "talk", "--port", port]
+    command += ["--connect-timeout", "60", "--expect-sidecars", "--expect-hops", HOPS]
     done = subprocess.run(command, check=False, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
 

@@ -131,7 +131,7 @@ def caller(workshop: Any, client_image: str) -> tuple[str, ...]:
 def test_three_containers_answer_all_four_patterns_as_one_chain(
     workshop: Any, caller: tuple[str, ...]
 ) -> None:
-    call = ("all", "--wait-for-ready", "--expect-hops", ",".join(HOPS), "--output", "json")
+    call = ("all", "--connect-timeout", "60", "--expect-hops", ",".join(HOPS), "--output", "json")
     said = workshop.podman("run", "--rm", *caller, *call)
     ended = [found for found in map(json.loads, said.splitlines()) if "verdict" in found]
     assert [found["verdict"]["kind"] for found in ended] == ["no-sidecar"] * 4
@@ -140,7 +140,7 @@ def test_three_containers_answer_all_four_patterns_as_one_chain(
 
 @pytest.mark.usefixtures("hops")
 def test_a_hop_that_is_stopped_lets_a_running_call_finish(workshop: Any, caller: tuple[str, ...]) -> None:
-    call = ("talk-bidirectional", "--wait-for-ready", "--data", "0,1,2,3,4,5", "--interval", "0.5")
+    call = ("talk-bidirectional", "--connect-timeout", "60", "--data", "0,1,2,3,4,5", "--interval", "0.5")
     workshop.podman("run", "--detach", "--name=caller", *caller, *call)
     deadline = time.monotonic() + 30
     while "Hello" not in workshop.podman("logs", "caller"):

@@ -72,7 +72,7 @@ def test_the_wheel_alone_serves_and_calls_and_says_what_the_rest_needs(wheel: Pa
     ) as server:
         assert server.stdout
         port = server.stdout.readline().split()[-1]
-        called = _run(bin_ / "hello-grpc-client", "all", "--port", port, "--spans-to", "http://127.0.0.1:1")
+        called = _run(bin_ / "hello-grpc-client", "all", "--port", port)
         server.terminate()
     assert called.returncode == 0, called.stderr
     for command in ("hello-grpc-mesh test", "hello-grpc-mesh up", "hello-grpc-traces collect"):

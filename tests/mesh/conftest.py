@@ -1,4 +1,4 @@
-"""Real meshes on free ports, one for all tests of a module that want the same; and the command."""
+"""Real meshes on free ports, shared by the tests of a module that need the same one; and the commands."""
 
 import json
 import os
@@ -10,13 +10,13 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import pytest
 
-from hello_mesh.local.identity import born
-from hello_mesh.local.mesh import Mesh, RunningMesh, installed_envoy, running_mesh
-from hello_mesh.local.run_dir import Place
+from hello_mesh.local.components import installed_envoy
+from hello_mesh.local.mesh import Mesh, RunningMesh, running_mesh
+from hello_mesh.local.run_dir import RunDir
 from hello_mesh.local.topology import Topology, hop_names
 
 BIN = Path(sys.executable).parent
@@ -24,7 +24,7 @@ BIN = Path(sys.executable).parent
 
 @pytest.fixture(scope="module")
 def mesh_of(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., RunningMesh]]:
-    """A running mesh of so many hops: mesh_of(3, tracer="b3"). Another one that ran before is ended."""
+    """Return a function that starts a mesh: mesh_of(3, tracer="b3"). It stops a different one first."""
     with ExitStack() as stack:
         kept: dict[Topology, RunningMesh] = {}
 
@@ -44,21 +44,21 @@ def mesh_of(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., 
 
 @dataclass
 class User:
-    """Somebody at a terminal of their own: nothing set, and folders that nobody else uses."""
+    """A user with an environment of their own: no variables set, and private folders."""
 
     folder: Path
     _started: list["subprocess.Popen[str]"] = field(default_factory=list)
 
     @property
     def environment(self) -> dict[str, str]:
-        """Their variables."""
+        """The environment variables."""
         ours = ("GRPC_", "OTEL_", "XDG_")
         clean = {key: value for key, value in os.environ.items() if not key.startswith(ours)}
         folders = {"XDG_RUNTIME_DIR": "run", "XDG_STATE_HOME": "state", "TMPDIR": "tmp"}
         return clean | {key: str(self.folder / name) for key, name in folders.items()}
 
     def run(self, command: str, *arguments: str, **variables: str) -> "subprocess.CompletedProcess[str]":
-        """Runs one of our commands to its end."""
+        """Run a command until it exits."""
         return subprocess.run(
             [BIN / command, *arguments],
             env=self.environment | variables,
@@ -69,15 +69,17 @@ class User:
         )
 
     def mesh(self, *arguments: str) -> "subprocess.CompletedProcess[str]":
-        """Runs hello-grpc-mesh to its end."""
+        """Run hello-grpc-mesh until it exits."""
         return self.run("hello-grpc-mesh", *arguments)
 
-    def start(self, command: str, *arguments: str) -> "subprocess.Popen[str]":
-        """Starts one of our commands."""
+    def start(
+        self, command: str, *arguments: str, stdout: int | TextIO = subprocess.PIPE
+    ) -> "subprocess.Popen[str]":
+        """Start a command."""
         process = subprocess.Popen(
             [BIN / command, *arguments],
             env=self.environment,
-            stdout=subprocess.PIPE,
+            stdout=stdout,
             stderr=subprocess.PIPE,
             text=True,
         )
@@ -85,7 +87,7 @@ class User:
         return process
 
     def up(self, *arguments: str) -> tuple["subprocess.Popen[str]", Mesh]:
-        """Starts a mesh in the foreground, on free ports, and waits until it is ready."""
+        """Start a mesh in the foreground on free ports, and wait until it is ready."""
         process = self.start("hello-grpc-mesh", "up", "--gateway-port", "0", *arguments)
         assert process.stdout
         assert "is ready" in process.stdout.readline()
@@ -93,51 +95,57 @@ class User:
         assert mesh is not None
         return process, mesh
 
-    def place(self, name: str = "default") -> Place:
-        """Where a mesh has its files."""
-        return Place(self.folder / "run" / "hello-grpc", name)
+    @property
+    def run_dir(self) -> RunDir:
+        """The default run directory."""
+        return RunDir(self.folder / "run" / "hello-grpc")
 
-    def state(self, name: str = "default") -> Mesh | None:
-        """The mesh that runs."""
-        return self.place(name).read()
+    def state(self) -> Mesh | None:
+        """Return the running mesh."""
+        return self.run_dir.read()
 
-    def leave(self) -> None:
-        """Ends what was started."""
+    def stop_all(self) -> None:
+        """Stop everything that was started."""
         for process in self._started:
             if process.poll() is None:
                 process.terminate()
             process.communicate(timeout=60)
-        for lock in (self.folder / "run").glob("hello-grpc/*.lock"):
-            self.place(lock.stem).down()
+        self.run_dir.stop()
 
 
 @pytest.fixture
 def user(tmp_path: Path) -> Iterator[User]:
-    """Somebody who uses the commands; what they left running is ended."""
+    """A user of the commands. What they leave running is stopped."""
     for name in ("run", "state", "tmp"):
         (tmp_path / name).mkdir()
-    somebody = User(tmp_path)
-    yield somebody
-    somebody.leave()
+    found = User(tmp_path)
+    yield found
+    found.stop_all()
 
 
 def alive(mesh: Mesh) -> list[str]:
-    """The parts of a mesh that still run."""
-    return [part.name for part in mesh.parts if born(part.pid) == part.born]
+    """Return the names of the components that still run."""
+    return [component.name for component in mesh.components if _is_running(component.pid)]
+
+
+def _is_running(pid: int) -> bool:
+    # A zombie counts as gone: its parent was killed, too, and nothing may collect it in a container.
+    found = subprocess.run(["ps", "-o", "stat=", "-p", str(pid)], check=False, capture_output=True, text=True)
+    return bool(found.stdout.strip()) and not found.stdout.startswith("Z")
 
 
 @pytest.fixture
 def still_alive() -> Callable[[Mesh], list[str]]:
-    """The parts of a mesh that still run."""
+    """Return a function that names the components that still run."""
     return alive
 
 
 @pytest.fixture
 def kill() -> Callable[[Mesh, str], None]:
-    """Kills a part of a mesh."""
+    """Return a function that kills a component."""
 
     def kill(mesh: Mesh, name: str) -> None:
-        (pid,) = (part.pid for part in mesh.parts if part.name == name)
+        (pid,) = (component.pid for component in mesh.components if component.name == name)
         os.kill(pid, signal.SIGKILL)
 
     return kill
@@ -145,7 +153,7 @@ def kill() -> Callable[[Mesh, str], None]:
 
 @pytest.fixture
 def lines_of() -> Callable[[Path, int], list[Any]]:
-    """Waits until a file has so many JSON lines, and returns them."""
+    """Return a function that waits until a file has a number of JSON lines, and returns them."""
 
     def lines_of(path: Path, count: int) -> list[Any]:
         deadline = time.monotonic() + 20

@@ -1,4 +1,4 @@
-"""What each Envoy is given; the real one says whether it understands it."""
+"""The configuration of each Envoy, validated by the real one."""
 
 import json
 import subprocess
@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 
-from hello_mesh.local import certificates
+from hello_mesh.local.certificates import write_identities
+from hello_mesh.local.components import installed_envoy
 from hello_mesh.local.envoy import GATEWAY_IDENTITY, HOP_IDENTITY, Addresses, Config, gateway, sidecar
-from hello_mesh.local.mesh import bootstraps, installed_envoy
+from hello_mesh.local.mesh import bootstraps
 from hello_mesh.local.topology import Topology, hop_names, parse_fault
 
 HOPS = hop_names(3)
@@ -19,7 +20,7 @@ FAULTS = tuple(map(parse_fault, ("svc3=delay:200ms@50%", "svc3=abort:14@10%", "s
 
 
 def addresses(tls: Path | None = None) -> Addresses:
-    found = certificates.write(tls, {"hop": HOP_IDENTITY, "gateway": GATEWAY_IDENTITY}) if tls else {}
+    found = write_identities(tls, {"hop": HOP_IDENTITY, "gateway": GATEWAY_IDENTITY}) if tls else {}
     return Addresses(
         gateway=9999,
         inbound={hop: 20001 + number for number, hop in enumerate(HOPS)},
@@ -81,7 +82,7 @@ def values(config: Any, key: str) -> Iterator[Any]:
 
 
 def test_a_sidecar_leads_in_to_its_application_and_out_to_the_next_hop() -> None:
-    config = sidecar(Topology(HOPS, mtls=False), HOPS[1], addresses())
+    config = sidecar(Topology(HOPS), HOPS[1], addresses())
     inbound, outbound = listeners(config)
     assert (inbound["traffic_direction"], port(inbound)) == ("INBOUND", 20002)
     assert (outbound["traffic_direction"], port(outbound)) == ("OUTBOUND", 20012)
@@ -90,12 +91,12 @@ def test_a_sidecar_leads_in_to_its_application_and_out_to_the_next_hop() -> None
 
 
 def test_the_last_sidecar_leads_nowhere_out() -> None:
-    config = sidecar(Topology(HOPS, mtls=False), HOPS[2], addresses())
+    config = sidecar(Topology(HOPS), HOPS[2], addresses())
     assert [listener["traffic_direction"] for listener in listeners(config)] == ["INBOUND"]
 
 
 def test_the_gateway_leads_to_the_first_hop() -> None:
-    config = gateway(Topology(HOPS, mtls=False), addresses())
+    config = gateway(Topology(HOPS), addresses())
     (listener,) = listeners(config)
     assert port(listener) == 9999
     assert endpoint(clusters(config)[route(listener)["route"]["cluster"]]) == 20001
@@ -132,7 +133,7 @@ def test_all_but_the_gateway_is_on_loopback() -> None:
 
 def test_a_hop_with_a_host_is_called_by_its_name() -> None:
     hosts = {HOPS[1]: "two.example", "collector": "spans.example"}
-    configs = bootstraps(Topology(HOPS, mtls=False), replace(addresses(), hosts=hosts))
+    configs = bootstraps(Topology(HOPS), replace(addresses(), hosts=hosts))
     found = {
         name: {
             cluster: (host(each), each.get("type", "by name")) for cluster, each in clusters(config).items()
@@ -193,7 +194,7 @@ def test_keys_are_for_their_owner_alone(tmp_path: Path) -> None:
 @pytest.mark.parametrize("mtls", [True, False], ids=["mtls", "plain"])
 @pytest.mark.parametrize("tracer", ["w3c", "b3"])
 def test_envoy_understands_each_variant(tracer: Any, mtls: bool, tmp_path: Path) -> None:
-    topology = Topology(HOPS, tracer=tracer, faults=FAULTS, mtls=mtls, access_log=mtls)
+    topology = Topology(HOPS, tracer=tracer, faults=FAULTS, access_log=mtls)
     for name, config in bootstraps(topology, addresses(tmp_path if mtls else None)).items():
         file = tmp_path / f"{name}.json"
         file.write_text(json.dumps(config))

@@ -38,9 +38,9 @@ def _left_over(marker: str) -> list[str]:
 def test_test_sh_local_passes_in_every_shell(shell: list[str], tmp_path: Path) -> None:
     done = _run(*shell, ROOT / "test.sh", "local", cwd=tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert done.stdout.count("trace id: ") == 4
-    assert done.stdout.count(": 1 of 1 trace as wanted") == 4
-    assert done.stdout.splitlines()[-1] == "PASSED: 4 calls over 3 hops, each one whole trace"
+    assert done.stdout.count("connected: one trace (W3C) over 3 hops") == 4
+    assert done.stdout.count(": 1 call, 1 OK trace\n") == 4
+    assert done.stdout.splitlines()[-1] == "PASSED: 4 calls over 3 hops, each call one connected trace"
     assert max(len(line) for line in done.stdout.splitlines()) <= 80
 
 

@@ -91,8 +91,7 @@ def test_every_variable_is_one_that_the_program_knows(base: Manifests) -> None:
     known = {option.envvar for option in grpc_server.cli.main.params if isinstance(option, click.Option)}
     for hop in base.hops():
         assert variables_of(hop).keys() <= known, name_of(hop)
-    talk = grpc_client.cli.main.commands["talk"]
-    known = {option.envvar for option in talk.params if isinstance(option, click.Option)}
+    known = {option.envvar for option in grpc_client.cli.main.params if isinstance(option, click.Option)}
     assert variables_of(base.one("Deployment", "grpc-client")).keys() <= known
 
 

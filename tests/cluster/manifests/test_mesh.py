@@ -16,7 +16,7 @@ from manifests import (
     selects,
 )
 
-from hello_mesh.local.topology import GATEWAY, GATEWAY_NAMESPACE, GATEWAY_PORT, Fault, hop_names
+from hello_mesh.local.topology import GATEWAY_NAME, GATEWAY_NAMESPACE, GATEWAY_PORT, Fault, hop_names
 
 Every = dict[Combination, Manifests]
 
@@ -35,7 +35,7 @@ def test_the_gateway_takes_grpc_on_the_port_that_is_called(base: Manifests) -> N
     gateway = base.one("Gateway", "tracing-gateway", _ISTIO)
     (server,) = gateway["spec"]["servers"]
     assert (server["port"]["number"], server["port"]["protocol"]) == (GATEWAY_PORT, "GRPC")
-    assert gateway["spec"]["selector"] == {"istio": GATEWAY.removeprefix("istio-")}
+    assert gateway["spec"]["selector"] == {"istio": GATEWAY_NAME.removeprefix("istio-")}
     (port,) = base.one("Service", hop_names(1)[0])["spec"]["ports"]
     route = base.one("VirtualService", "tracing-vs")
     assert route["spec"]["gateways"] == ["tracing-gateway"]
@@ -108,7 +108,7 @@ def test_the_gateway_api_has_the_same_entrance(every: Every) -> None:
         assert allowed == {"kubernetes.io/metadata.name": NAMESPACE}
         # A short name counts in the Gateway's own namespace.
         assert gateway["metadata"]["namespace"] == GATEWAY_NAMESPACE
-        assert gateway["spec"]["addresses"] == [{"type": "Hostname", "value": GATEWAY}]
+        assert gateway["spec"]["addresses"] == [{"type": "Hostname", "value": GATEWAY_NAME}]
         ((target,),) = ([*rule["backendRefs"]] for rule in route["spec"]["rules"])
         (port,) = manifests.one("Service", target["name"])["spec"]["ports"]
         assert target == {"name": hop_names(1)[0], "port": port["port"]}
@@ -116,7 +116,10 @@ def test_the_gateway_api_has_the_same_entrance(every: Every) -> None:
 
 def test_the_gateway_of_the_example_is_the_one_that_is_meant() -> None:
     (gateway,) = kustomize(KUBE / "asm")
-    assert (f"istio-{name_of(gateway)}", gateway["metadata"]["namespace"]) == (GATEWAY, GATEWAY_NAMESPACE)
+    assert (f"istio-{name_of(gateway)}", gateway["metadata"]["namespace"]) == (
+        GATEWAY_NAME,
+        GATEWAY_NAMESPACE,
+    )
     assert [port["port"] for port in gateway["spec"]["ports"]] == [80, 443, GATEWAY_PORT]
     assert all(port["targetPort"] == port["port"] for port in gateway["spec"]["ports"])
 

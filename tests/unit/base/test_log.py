@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from grpc_client.plan import Pattern
+from grpc_client.plan import RpcMethod
 from hello_mesh.base import log
 
 TRACE = "0af7651916cd43dd8448eb211c80319c"
@@ -165,7 +165,7 @@ def test_greetings_stay_readable(configure: Callable[..., Lines], log_format: lo
 
 
 async def test_a_call_leaves_its_line_and_no_secret(
-    configure: Callable[..., Lines], log_format: log.Format, start_chain: Any, ask: Any, pattern: Pattern
+    configure: Callable[..., Lines], log_format: log.Format, start_chain: Any, ask: Any, pattern: RpcMethod
 ) -> None:
     lines = configure(log_format, level="DEBUG")
     chain = await start_chain(2)

@@ -1,4 +1,4 @@
-"""Outcomes made by hand, and the client as a program."""
+"""Outcomes for pure tests, and the client as a process."""
 
 import asyncio
 import os
@@ -11,7 +11,7 @@ import grpc
 import pytest
 
 from grpc_client.calls import Outcome
-from grpc_client.plan import PATTERNS, Talk
+from grpc_client.plan import RPC_METHODS, CallSpec
 from hello_mesh.net.pb.landing_pb2 import TalkResponse, TalkResult
 from hello_mesh.propagation.hop_report import Hop, Role
 from hello_mesh.propagation.trace_context import TraceContext
@@ -22,21 +22,22 @@ TRACE = "0af7651916cd43dd8448eb211c80319c"
 
 @pytest.fixture
 def make_outcome() -> Callable[..., Outcome]:
-    """An outcome of a call of TalkOneAnswerMore for "0,1" over two hops in which all is well, but for what
-    the test names."""
+    """Return a function that makes an outcome: TalkOneAnswerMore with "0,1" over two hops, all as expected
+    except for the given fields."""
 
     def make(**different: Any) -> Outcome:
         context = TraceContext(TRACE, "b7ad6b7169203331", sampled=True)
         greetings = [{"idx": "0", "data": "Hello"}, {"idx": "1", "data": "Bonjour"}]
         settings: dict[str, Any] = {
             "number": 1,
-            "talk": Talk(PATTERNS[1], ("0,1",), "PYTHON", 0.0),
-            "answers": tuple(TalkResponse(status=200, results=[TalkResult(kv=kv)]) for kv in greetings),
+            "spec": CallSpec(RPC_METHODS[1], ("0,1",)),
+            "responses": tuple(TalkResponse(status=200, results=[TalkResult(kv=kv)]) for kv in greetings),
             "code": grpc.StatusCode.OK,
             "details": "",
             "hops": (Hop("svc1", Role.RELAY, context), Hop("svc2", Role.LAST, context)),
             "verdict": Verdict(VerdictKind.CONNECTED, "connected: one trace", TRACE),
-            "seconds": 0.0015,
+            "start_ns": 1_700_000_000_000_000_000,
+            "duration_ns": 1_500_000,
         }
         return Outcome(**settings | different)
 
@@ -44,8 +45,8 @@ def make_outcome() -> Callable[..., Outcome]:
 
 
 @dataclass(frozen=True)
-class Ended:
-    """What a client left behind."""
+class Finished:
+    """The exit code and the output of a client."""
 
     code: int | None
     out: str
@@ -54,15 +55,15 @@ class Ended:
 
 @dataclass(frozen=True)
 class Client:
-    """A client that runs."""
+    """A running client."""
 
     process: asyncio.subprocess.Process
 
-    async def ended(self) -> Ended:
-        """Waits for its end."""
+    async def finished(self) -> Finished:
+        """Wait until the process exits."""
         async with asyncio.timeout(20):
             out, err = await self.process.communicate()
-        return Ended(self.process.returncode, out.decode(), err.decode())
+        return Finished(self.process.returncode, out.decode(), err.decode())
 
 
 StartClient = Callable[..., Awaitable[Client]]
@@ -76,7 +77,7 @@ def _environment(env: dict[str, str] | None) -> dict[str, str]:
 
 @pytest.fixture
 async def start_client() -> AsyncIterator[StartClient]:
-    """Starts `python -m grpc_client` with these arguments; `env` adds variables."""
+    """Return a function that starts `python -m grpc_client` with arguments; `env` adds variables."""
     clients: list[Client] = []
 
     async def start(*arguments: str | bytes, env: dict[str, str] | None = None) -> Client:
@@ -98,20 +99,20 @@ async def start_client() -> AsyncIterator[StartClient]:
 
 
 @pytest.fixture
-def run_client(start_client: StartClient) -> Callable[..., Awaitable[Ended]]:
-    """As `start_client`, and waits for the end."""
+def run_client(start_client: StartClient) -> Callable[..., Awaitable[Finished]]:
+    """Return a function like `start_client` that waits until the process exits."""
 
-    async def run(*arguments: str | bytes, env: dict[str, str] | None = None) -> Ended:
-        return await (await start_client(*arguments, env=env)).ended()
+    async def run(*arguments: str | bytes, env: dict[str, str] | None = None) -> Finished:
+        return await (await start_client(*arguments, env=env)).finished()
 
     return run
 
 
 @pytest.fixture
-def run_shell() -> Callable[..., Awaitable[Ended]]:
-    """Runs a line of shell in which "$@" is the client with these arguments."""
+def run_shell() -> Callable[..., Awaitable[Finished]]:
+    """Return a function that runs a line of shell in which "$@" is the client with its arguments."""
 
-    async def run(line: str, *arguments: str) -> Ended:
+    async def run(line: str, *arguments: str) -> Finished:
         process = await asyncio.create_subprocess_exec(
             *("sh", "-c", line, "sh", sys.executable, "-m", "grpc_client", *arguments),
             stdin=asyncio.subprocess.DEVNULL,
@@ -119,6 +120,6 @@ def run_shell() -> Callable[..., Awaitable[Ended]]:
             stderr=asyncio.subprocess.PIPE,
             env=_environment(None),
         )
-        return await Client(process).ended()
+        return await Client(process).finished()
 
     return run

@@ -1,4 +1,4 @@
-"""Values as text and as JSON lines."""
+"""Text and JSON lines made from values."""
 
 import json
 from collections.abc import Callable
@@ -10,9 +10,9 @@ import pytest
 from grpc_client import render
 from grpc_client.calls import Outcome
 from grpc_client.checks import Checks
-from grpc_client.expectation import Check, Expectation, Mismatch, mismatches
-from grpc_client.plan import PATTERNS, Talk
-from grpc_client.stats import Tally
+from grpc_client.expectation import Expectation, mismatches
+from grpc_client.plan import RPC_METHODS, CallSpec
+from grpc_client.stats import CallStats
 from hello_mesh.net.pb.landing_pb2 import FAIL, TalkResponse, TalkResult
 from hello_mesh.propagation.hop_report import Hop, Role
 from hello_mesh.propagation.trace_context import TraceContext
@@ -28,7 +28,7 @@ HOSTILE = "\x1b[31m\r\n\0\x7f\x9b\u2028\u202e"
 UUID = "9c6f6f0e-0c7c-4b58-8d7b-4f6a5a7d8c11"
 
 
-def test_the_way_is_an_aligned_table() -> None:
+def test_the_path_is_an_aligned_table() -> None:
     hops = (
         Hop("grpc-server-svc1", Role.RELAY, W3C, B3),
         Hop("svc2", Role.RELAY, TraceContext(TRACE, SPAN, sampled=False)),
@@ -50,37 +50,37 @@ def test_the_table_of_the_demo_fits_a_terminal_of_80_columns() -> None:
     assert max(map(len, render.hop_table(hops).splitlines())) <= 80
 
 
-def test_without_hops_there_is_no_table() -> None:
+def test_a_call_without_hops_has_no_table() -> None:
     assert render.hop_table(()) == ""
 
 
-def test_an_answer_is_a_line_for_each_result() -> None:
+def test_a_response_is_a_line_for_each_result() -> None:
     kv = {"idx": "3", "data": "こんにちは", "meta": "PYTHON", "id": UUID}
-    answer = TalkResponse(status=200, results=[TalkResult(kv=kv), TalkResult(kv={"idx": "1"}, type=FAIL)])
-    assert render.answer_text(answer).splitlines() == [
+    response = TalkResponse(status=200, results=[TalkResult(kv=kv), TalkResult(kv={"idx": "1"}, type=FAIL)])
+    assert render.response_text(response).splitlines() == [
         f"  3  こんにちは  PYTHON  {UUID}",
         "  1        FAIL",
     ]
-    assert render.answer_text(TalkResponse()) == "  (an empty answer)"
+    assert render.response_text(TalkResponse()) == "  (an empty response)"
 
 
-def test_the_longest_line_of_an_answer_fits_a_terminal_of_80_columns() -> None:
+def test_the_longest_line_of_a_response_fits_a_terminal_of_80_columns() -> None:
     kv = {"idx": "0", "data": "Bonjour", "meta": "PYTHON", "id": UUID}
-    assert len(render.answer_text(TalkResponse(results=[TalkResult(kv=kv)]))) <= 80
+    assert len(render.response_text(TalkResponse(results=[TalkResult(kv=kv)]))) <= 80
 
 
-def test_the_verdict_comes_with_its_time_and_the_trace_to_look_up(make_outcome: Make) -> None:
-    assert render.verdict(make_outcome()) == f"connected: one trace\ntrace id: {TRACE} (1.5 ms)"
+def test_the_verdict_has_a_line_with_the_trace_id_and_the_duration(make_outcome: Make) -> None:
+    assert render.verdict_text(make_outcome()) == f"connected: one trace\ntrace id: {TRACE} (1.5 ms)"
     silent = make_outcome(verdict=Verdict(VerdictKind.NO_REPORT, "no report: none"))
-    assert render.verdict(silent) == "no report: none\n(1.5 ms)"
+    assert render.verdict_text(silent) == "no report: none\n(1.5 ms)"
 
 
 @pytest.mark.parametrize(
     ("hops", "where"),
     [
-        ((), "before any hop could report"),
-        ((Hop("svc1", Role.RELAY),), "behind svc1"),
-        ((Hop("svc1", Role.RELAY), Hop("svc2", Role.RELAY)), "behind svc2"),
+        ((), "before any hop reported"),
+        ((Hop("svc1", Role.RELAY),), "downstream of svc1"),
+        ((Hop("svc1", Role.RELAY), Hop("svc2", Role.RELAY)), "downstream of svc2"),
         ((Hop("svc1", Role.RELAY), Hop("svc2", Role.LAST)), "at svc2"),
     ],
 )
@@ -88,14 +88,14 @@ def test_a_failure_is_one_line_that_names_the_hop(
     make_outcome: Make, hops: tuple[Hop, ...], where: str
 ) -> None:
     outcome = make_outcome(code=grpc.StatusCode.NOT_FOUND, details="gone", hops=hops)
-    assert render.failure(outcome) == f"TalkOneAnswerMore failed {where}: NOT_FOUND: gone"
+    assert render.failure_text(outcome) == f"TalkOneAnswerMore failed {where}: NOT_FOUND: gone"
 
 
-def test_a_failure_without_text_says_so(make_outcome: Make) -> None:
-    assert render.failure(make_outcome(code=grpc.StatusCode.UNKNOWN)).endswith("UNKNOWN: (no text)")
+def test_a_failure_without_a_status_text_has_a_placeholder(make_outcome: Make) -> None:
+    assert render.failure_text(make_outcome(code=grpc.StatusCode.UNKNOWN)).endswith("UNKNOWN: (no text)")
 
 
-def test_nothing_hostile_reaches_a_terminal(make_outcome: Make) -> None:
+def test_control_characters_are_escaped(make_outcome: Make) -> None:
     context = TraceContext(HOSTILE, HOSTILE, sampled=True)
     outcome = make_outcome(
         code=grpc.StatusCode.UNKNOWN,
@@ -103,14 +103,14 @@ def test_nothing_hostile_reaches_a_terminal(make_outcome: Make) -> None:
         hops=(Hop(HOSTILE, Role.LAST, context, context, HOSTILE),),
         verdict=Verdict(VerdictKind.BROKEN, HOSTILE, HOSTILE, HOSTILE),
     )
-    answer = TalkResponse(results=[TalkResult(kv=dict.fromkeys(("idx", "data", "meta", "id"), HOSTILE))])
+    response = TalkResponse(results=[TalkResult(kv=dict.fromkeys(("idx", "data", "meta", "id"), HOSTILE))])
     rendered = [
-        render.failure(outcome),
-        render.verdict(outcome),
+        render.failure_text(outcome),
+        render.verdict_text(outcome),
         render.hop_table(outcome.hops),
-        render.answer_text(answer),
-        render.outcome_json(outcome, [Mismatch(Check.WAY, HOSTILE)]),
-        render.answer_json(1, outcome.talk, answer),
+        render.response_text(response),
+        render.call_json(outcome.record([HOSTILE])),
+        render.response_json(1, outcome.spec, response),
     ]
     for text in rendered:
         assert text.replace("\n", "").isprintable()
@@ -119,7 +119,7 @@ def test_nothing_hostile_reaches_a_terminal(make_outcome: Make) -> None:
     assert json.loads(rendered[5])["results"][0]["kv"]["data"] == HOSTILE
 
 
-def test_nothing_is_endless(make_outcome: Make) -> None:
+def test_long_values_are_cut(make_outcome: Make) -> None:
     long = "x" * 1_000_000
     outcome = make_outcome(
         code=grpc.StatusCode.UNKNOWN,
@@ -127,29 +127,36 @@ def test_nothing_is_endless(make_outcome: Make) -> None:
         hops=(Hop(long, Role.LAST, W3C),),
         verdict=Verdict(VerdictKind.BROKEN, long, long),
     )
-    answer = TalkResponse(results=[TalkResult(kv={"data": long})])
+    response = TalkResponse(results=[TalkResult(kv={"data": long})])
     for text in (
-        render.failure(outcome),
-        render.verdict(outcome),
+        render.failure_text(outcome),
+        render.verdict_text(outcome),
         render.hop_table(outcome.hops),
-        render.answer_text(answer),
+        render.response_text(response),
     ):
         assert len(text) < 1000
 
 
 def test_a_call_as_json_has_these_keys(make_outcome: Make) -> None:
-    outcome = make_outcome(hops=(Hop("svc1", Role.LAST, W3C, B3, "r-1"),))
-    assert json.loads(render.outcome_json(outcome, [Mismatch(Check.WAY, "wrong")])) == {
+    outcome = make_outcome(hops=(Hop("svc1", Role.LAST, W3C, B3, "r-1"),), sent=W3C)
+    assert json.loads(render.call_json(outcome.record(["wrong"]))) == {
         "event": "call",
         "call": 1,
         "rpc": "TalkOneAnswerMore",
         "code": "OK",
         "status": 0,
         "details": "",
+        "start_ns": 1_700_000_000_000_000_000,
         "ms": 1.5,
         "trace_id": TRACE,
-        "sent_trace_id": None,
-        "verdict": {"kind": "connected", "hop": None, "text": "connected: one trace"},
+        "sent_trace_id": TRACE,
+        "sent_span_id": SPAN,
+        "verdict": {
+            "kind": "connected",
+            "hop": None,
+            "text": "connected: one trace",
+            "sampled": None,
+        },
         "hops": [
             {
                 "name": "svc1",
@@ -166,11 +173,12 @@ def test_a_call_as_json_has_these_keys(make_outcome: Make) -> None:
     }
 
 
-def test_an_answer_as_json_has_these_keys() -> None:
+def test_a_response_as_json_has_these_keys() -> None:
     results = [TalkResult(id=7, kv={"data": "Hola"}), TalkResult(type=FAIL)]
     results.append(TalkResult.FromString(b"\x10\x63"))  # a type that this version does not know
-    talk = Talk(PATTERNS[0], ("2",), "PYTHON", 0.0)
-    line = render.answer_json(3, talk, TalkResponse(status=200, results=results))
+    line = render.response_json(
+        3, CallSpec(RPC_METHODS[0], ("2",)), TalkResponse(status=200, results=results)
+    )
     assert json.loads(line) == {
         "event": "answer",
         "call": 3,
@@ -185,10 +193,10 @@ def test_an_answer_as_json_has_these_keys() -> None:
 
 
 def test_a_summary_as_json_has_these_keys(make_outcome: Make) -> None:
-    tally = Tally()
-    tally.add(make_outcome())
-    tally.add(make_outcome(code=grpc.StatusCode.UNAVAILABLE, seconds=0.003))
-    assert json.loads(render.tally_json(make_outcome().talk, tally, 1.23456)) == {
+    stats = CallStats()
+    stats.add(make_outcome())
+    stats.add(make_outcome(code=grpc.StatusCode.UNAVAILABLE, duration_ns=3_000_000))
+    assert json.loads(render.stats_json(make_outcome().spec, stats, 1.23456)) == {
         "event": "summary",
         "rpc": "TalkOneAnswerMore",
         "calls": 2,
@@ -200,32 +208,32 @@ def test_a_summary_as_json_has_these_keys(make_outcome: Make) -> None:
     }
 
 
-def test_a_summary_for_people_counts_statuses_only_where_there_are_errors(make_outcome: Make) -> None:
-    tally = Tally()
-    tally.add(make_outcome())
-    talk = make_outcome().talk
-    assert render.tally_text(talk, tally, 0.5).splitlines() == [
-        "TalkOneAnswerMore: 1 calls, 0 errors, 2 calls/s",
+def test_a_summary_as_text_counts_statuses_only_if_there_are_errors(make_outcome: Make) -> None:
+    stats = CallStats()
+    stats.add(make_outcome())
+    spec = make_outcome().spec
+    assert render.stats_text(spec, stats, 0.5).splitlines() == [
+        "TalkOneAnswerMore: 1 call, 0 errors, 2 calls/s",
         "  ms        p50 1.5  p90 1.5  p99 1.5  max 1.5",
         "  verdicts  connected 1",
         f"  traces    {TRACE}",
     ]
-    tally.add(make_outcome(code=grpc.StatusCode.UNAVAILABLE))
-    assert render.tally_text(talk, tally, 0.0).splitlines()[0] == "TalkOneAnswerMore: 2 calls, 1 errors"
-    assert render.tally_text(talk, tally, 0.0).splitlines()[3:] == [
+    stats.add(make_outcome(code=grpc.StatusCode.UNAVAILABLE))
+    assert render.stats_text(spec, stats, 0.0).splitlines()[0] == "TalkOneAnswerMore: 2 calls, 1 error"
+    assert render.stats_text(spec, stats, 0.0).splitlines()[3:] == [
         "  statuses  OK 1, UNAVAILABLE 1",
         f"  traces    {TRACE}",
         f"            {TRACE}",
     ]
 
 
-def test_of_many_calls_some_trace_ids_are_told_and_where_the_others_are(make_outcome: Make) -> None:
-    tally = Tally()
+def test_a_summary_has_some_trace_ids_and_where_to_find_the_others(make_outcome: Make) -> None:
+    stats = CallStats()
     for number in range(1, 8):
-        tally.add(make_outcome(verdict=Verdict(VerdictKind.CONNECTED, "", f"{number:032x}")))
-    lines = render.tally_text(make_outcome().talk, tally, 1.0).splitlines()
+        stats.add(make_outcome(verdict=Verdict(VerdictKind.CONNECTED, "", f"{number:032x}")))
+    lines = render.stats_text(make_outcome().spec, stats, 1.0).splitlines()
     assert [line.split()[-1] for line in lines[3:8]] == [f"{number:032x}" for number in range(1, 6)]
-    assert lines[8:] == ["            … those of all 7 calls: --record FILE"]
+    assert lines[8:] == ["            … all 7 trace ids: --output json"]
 
 
 def _checks(
@@ -241,32 +249,34 @@ def _checks(
 SAMPLED = {"verdict": Verdict(VerdictKind.CONNECTED, "connected", TRACE, sampled=True)}
 
 
-def test_checks_that_all_calls_pass_are_a_line_each(make_outcome: Make) -> None:
+def test_passed_checks_are_one_line_each(make_outcome: Make) -> None:
     assert render.checks_text(_checks(make_outcome, SAMPLED)).splitlines() == [
         "checks of 1 call",
-        "  ok      answers   as asked",
-        "  ok      way       by the expected hops, in order",
+        "  ok      answers   all responses complete and in order",
+        "  ok      path      the expected hops, in order",
         "  ok      trace     one trace id at every hop",
         "  ok      sidecars  another parent span at every hop: a sidecar in front of each",
         "  ok      sampled   the mesh records the trace",
     ]
 
 
-def test_a_check_that_calls_fail_says_how_many_and_why_and_what_to_do(make_outcome: Make) -> None:
-    broken = {"verdict": Verdict(VerdictKind.BROKEN, "broken at svc1: headers not forwarded", TRACE, "svc1")}
+def test_a_failed_check_has_counts_a_reason_and_a_hint(make_outcome: Make) -> None:
+    broken = {
+        "verdict": Verdict(VerdictKind.BROKEN, "broken at svc1: trace headers not propagated", TRACE, "svc1")
+    }
     lines = render.checks_text(_checks(make_outcome, SAMPLED, broken, broken)).splitlines()
     assert lines[0] == "checks of 3 calls"
-    assert lines[3] == "  FAILED  trace     2 of 3: broken at svc1: headers not forwarded"
-    assert lines[4].startswith(f"{' ' * 20}→ svc1 does not forward the trace headers")
+    assert lines[3] == "  FAILED  trace     2 of 3: broken at svc1: trace headers not propagated"
+    assert lines[4].startswith(f"{' ' * 20}→ svc1 does not propagate the trace headers")
     assert "  ok      sampled" in lines[-1]
     assert max(map(len, lines)) <= 80
 
 
-def test_what_no_call_tells_is_neither_good_nor_bad(make_outcome: Make) -> None:
-    failed = {"code": grpc.StatusCode.UNAVAILABLE, "details": "x" * 500, "hops": (), "answers": ()}
+def test_a_check_without_data_is_neither_passed_nor_failed(make_outcome: Make) -> None:
+    failed = {"code": grpc.StatusCode.UNAVAILABLE, "details": "x" * 500, "hops": (), "responses": ()}
     lines = render.checks_text(_checks(make_outcome, failed)).splitlines()
     assert [line.split()[:2] for line in lines[-4:]] == [
-        ["-", "way"],
+        ["-", "path"],
         ["-", "trace"],
         ["-", "sidecars"],
         ["-", "sampled"],
@@ -278,6 +288,7 @@ def test_checks_as_json_have_these_keys(make_outcome: Make) -> None:
     values = json.loads(render.checks_json(_checks(make_outcome, SAMPLED, hops=("svc9", "svc2"))))
     assert (values["event"], values["calls"]) == ("checks", 1)
     assert values["checks"][0] == {"check": "answers", "calls": 1, "failed": 0, "text": "", "advice": ""}
-    way = values["checks"][1]
-    assert (way["check"], way["failed"], way["text"]) == ("way", 1, "went svc1 → svc2, expected svc9 → svc2")
-    assert "GRPC_HELLO_BACKEND" in way["advice"]
+    path = values["checks"][1]
+    assert (path["check"], path["failed"]) == ("path", 1)
+    assert path["text"] == "path svc1 → svc2, expected svc9 → svc2"
+    assert "GRPC_HELLO_BACKEND" in path["advice"]

@@ -6,7 +6,7 @@ from typing import Any
 import grpc
 import pytest
 
-from grpc_client.plan import PATTERNS, Pattern
+from grpc_client.plan import RPC_METHODS, RpcMethod
 from grpc_server.greetings import HELLOS
 from hello_mesh.net.pb.landing_pb2 import OK, TalkRequest
 from hello_mesh.propagation.headers import FAMILIES, ExtraHeaders
@@ -23,26 +23,28 @@ lengths = pytest.mark.parametrize("length", [1, 2, 3])
 
 @lengths
 async def test_every_index_is_answered_in_order(
-    start_chain: Any, ask: Any, pattern: Pattern, length: int
+    start_chain: Any, ask: Any, pattern: RpcMethod, length: int
 ) -> None:
     chain = await start_chain(length)
     indexes = (
         ["5", "0", "3", "3", "1", "2", "4"] if "More" in pattern.rpc or pattern.streams_requests else ["3"]
     )
     outcome = await ask(chain.target, pattern, ",".join(indexes))
-    results = [result for answer in outcome.answers for result in answer.results]
+    results = [result for answer in outcome.responses for result in answer.results]
     assert outcome.code is grpc.StatusCode.OK
     assert [result.kv["idx"] for result in results] == indexes
     assert [result.kv["data"] for result in results] == [HELLOS[int(index)] for index in indexes]
     assert {result.kv["meta"] for result in results} == {"PYTHON"}
     assert {result.type for result in results} == {OK}
-    assert {answer.status for answer in outcome.answers} == {200}
+    assert {answer.status for answer in outcome.responses} == {200}
     assert len({result.kv["id"] for result in results}) == len(indexes)
-    assert len(outcome.answers) == (len(indexes) if pattern.streams_answers else 1)
+    assert len(outcome.responses) == (len(indexes) if pattern.streams_responses else 1)
 
 
 @lengths
-async def test_every_hop_reports_in_order(start_chain: Any, ask: Any, pattern: Pattern, length: int) -> None:
+async def test_every_hop_reports_in_order(
+    start_chain: Any, ask: Any, pattern: RpcMethod, length: int
+) -> None:
     chain = await start_chain(length)
     outcome = await ask(
         chain.target,
@@ -58,7 +60,7 @@ async def test_every_hop_reports_in_order(start_chain: Any, ask: Any, pattern: P
 
 @lengths
 async def test_a_failure_keeps_status_text_and_report(
-    start_chain: Any, ask: Any, pattern: Pattern, length: int
+    start_chain: Any, ask: Any, pattern: RpcMethod, length: int
 ) -> None:
     chain = await start_chain(length)
     outcome = await ask(chain.target, pattern, "9")
@@ -69,7 +71,7 @@ async def test_a_failure_keeps_status_text_and_report(
 
 @lengths
 async def test_a_status_of_another_server_comes_back_unchanged(
-    start_chain: Any, start_peer: Any, ask: Any, pattern: Pattern, length: int
+    start_chain: Any, start_peer: Any, ask: Any, pattern: RpcMethod, length: int
 ) -> None:
     text = 'quota "ü" of\nsvc: 100% gone'
     trailing = (("x-why", "because"), ("x-why", "twice"), ("grpc-status-details-bin", b"\x08\x08\xff"))
@@ -113,24 +115,24 @@ def _values(key: str) -> list[str | bytes]:
 @lengths
 @pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.name)
 async def test_every_header_family_is_forwarded(
-    start_chain: Any, start_peer: Any, ask: Any, pattern: Pattern, family: Any, length: int
+    start_chain: Any, start_peer: Any, ask: Any, pattern: RpcMethod, family: Any, length: int
 ) -> None:
     peer = await start_peer()
     chain = await start_chain(length, backend=f"127.0.0.1:{peer.port}")
     sent = [(key, value) for key in family.keys if key not in HIDDEN_BY_GRPC for value in _values(key)]
-    await ask(chain.target, pattern, headers=tuple(sent), trace=False)
+    await ask(chain.target, pattern, headers=tuple(sent), trace_headers="none")
     assert [pair for pair in peer.metadata if pair[0] in family.keys] == sent
 
 
 async def test_grpc_itself_hides_one_header_from_every_application(start_peer: Any, ask: Any) -> None:
     """When this fails, gRPC shows it, and the exception above can go."""
     peer = await start_peer()
-    await ask(f"127.0.0.1:{peer.port}", PATTERNS[0], headers=tuple((key, b"\1") for key in HIDDEN_BY_GRPC))
+    await ask(f"127.0.0.1:{peer.port}", RPC_METHODS[0], headers=tuple((key, b"\1") for key in HIDDEN_BY_GRPC))
     assert not HIDDEN_BY_GRPC & {key for key, _ in peer.metadata}
 
 
 async def test_nothing_else_is_forwarded(
-    start_chain: Any, start_peer: Any, ask: Any, pattern: Pattern
+    start_chain: Any, start_peer: Any, ask: Any, pattern: RpcMethod
 ) -> None:
     peer = await start_peer()
     allowed = "x-user-id, x-canary-*, x-session-bin, authorization"
@@ -151,14 +153,14 @@ async def test_nothing_else_is_forwarded(
         ("x-canary-", "bare"),
         ("authorization", "asked for"),
     )
-    await ask(chain.target, pattern, headers=dropped + kept, trace=False)
+    await ask(chain.target, pattern, headers=dropped + kept, trace_headers="none")
     own = {"user-agent"}  # gRPC's own, of the relay itself
     assert {pair for pair in peer.metadata if pair[0] not in own} == set(kept)
     assert dict(peer.metadata)["user-agent"].count("grpc-python-asyncio") == 1
 
 
 async def test_a_hop_told_to_forward_nothing_breaks_the_trace_at_itself(
-    start_chain: Any, ask: Any, pattern: Pattern
+    start_chain: Any, ask: Any, pattern: RpcMethod
 ) -> None:
     chain = await start_chain(3, at={"svc2": {"forward": False}})
     outcome = await ask(chain.target, pattern)
@@ -205,7 +207,7 @@ async def test_bytes_are_relayed_untouched(start_chain: Any) -> None:
 
 
 def test_the_patterns_are_the_four_methods_of_the_service() -> None:
-    assert [(p.rpc, p.streams_requests, p.streams_answers) for p in PATTERNS] == [
+    assert [(p.rpc, p.streams_requests, p.streams_responses) for p in RPC_METHODS] == [
         ("Talk", False, False),
         ("TalkOneAnswerMore", False, True),
         ("TalkMoreAnswerOne", True, False),

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 import yaml
 
+from hello_mesh.local.components import installed_envoy, sidecar_name
 from hello_mesh.local.compose import TOPOLOGY
-from hello_mesh.local.mesh import installed_envoy, sidecar_name
 
 ROOT = Path(__file__).parents[3]
 COMMITTED = ROOT / "docker/compose.yaml"

@@ -4,17 +4,24 @@ from dataclasses import asdict
 import pytest
 
 from hello_mesh.base.errors import UsageError
-from hello_mesh.local.topology import Fault, Topology, from_json, full_name, hop_names, parse_fault
+from hello_mesh.local.topology import (
+    Fault,
+    Topology,
+    hop_names,
+    parse_fault,
+    service_name,
+    topology_from_json,
+)
 
 HOPS = hop_names(3)
 
 
 def test_hops_are_named_as_in_the_cluster() -> None:
     assert HOPS == ("grpc-server-svc1", "grpc-server-svc2", "grpc-server-svc3")
-    assert full_name("svc2") == full_name("grpc-server-svc2") == "grpc-server-svc2"
+    assert service_name("svc2") == service_name("grpc-server-svc2") == "grpc-server-svc2"
 
 
-def test_each_hop_but_the_last_has_a_next_one() -> None:
+def test_each_hop_but_the_last_has_a_next_hop() -> None:
     topology = Topology(HOPS)
     assert [topology.next_hop(hop) for hop in HOPS] == [HOPS[1], HOPS[2], None]
 
@@ -28,7 +35,7 @@ def test_each_hop_but_the_last_has_a_next_one() -> None:
         (" svc1=abort:16 ", Fault("grpc-server-svc1", 100.0, status=16)),
     ],
 )
-def test_a_fault_is_read_as_it_is_written(text: str, fault: Fault) -> None:
+def test_a_fault_is_parsed(text: str, fault: Fault) -> None:
     assert parse_fault(text) == fault
     assert parse_fault(str(fault)) == fault
 
@@ -55,29 +62,27 @@ def test_a_fault_is_read_as_it_is_written(text: str, fault: Fault) -> None:
         "svc3=abort:14@50%,svc2=abort:14",
     ],
 )
-def test_what_is_no_fault_is_wrong_usage(text: str) -> None:
+def test_an_invalid_fault_is_wrong_usage(text: str) -> None:
     with pytest.raises(UsageError):
         parse_fault(text)
 
 
-def test_a_topology_comes_back_from_json_as_it_was() -> None:
-    topology = Topology(
-        HOPS, 0, "0.0.0.0", "b3", HOPS[0], (parse_fault("svc1=delay:1s"),), mtls=False, access_log=True
-    )
-    assert from_json(json.loads(json.dumps(asdict(topology)))) == topology
+def test_a_topology_comes_back_topology_from_json_as_it_was() -> None:
+    topology = Topology(HOPS, 0, "0.0.0.0", "b3", HOPS[0], (parse_fault("svc1=delay:1s"),), access_log=True)
+    assert topology_from_json(json.loads(json.dumps(asdict(topology)))) == topology
 
 
 @pytest.mark.parametrize(
     ("settings", "text"),
     [
-        ({"hops": ()}, "1 to 8 hops"),
-        ({"hops": hop_names(9)}, "1 to 8 hops"),
-        ({"drop_at": HOPS[2]}, "is the last hop"),
-        ({"drop_at": "svc7"}, "no hop is named svc7"),
-        ({"faults": (Fault("svc7", status=14),)}, "no hop is named svc7"),
-        ({"host": "localhost"}, "no IP address"),
+        ({"hops": ()}, "use 1 to 8"),
+        ({"hops": hop_names(9)}, "use 1 to 8"),
+        ({"no_forward_hop": HOPS[2]}, "is the last hop"),
+        ({"no_forward_hop": "svc7"}, "unknown hop svc7"),
+        ({"faults": (Fault("svc7", status=14),)}, "unknown hop svc7"),
+        ({"host": "localhost"}, "invalid IP address"),
     ],
 )
-def test_what_no_mesh_can_be_is_wrong_usage(settings: dict[str, object], text: str) -> None:
+def test_an_impossible_mesh_is_wrong_usage(settings: dict[str, object], text: str) -> None:
     with pytest.raises(UsageError, match=text):
         Topology(**({"hops": HOPS} | settings))  # type: ignore[arg-type]

@@ -6,24 +6,24 @@ from typing import Any
 import grpc
 import pytest
 
-from grpc_client.plan import PATTERNS, Pattern
+from grpc_client.plan import RPC_METHODS, RpcMethod
 from hello_mesh.net.call_status import CallStatus, StatusWatcher
 from hello_mesh.net.channel import open_channel
 from hello_mesh.net.pb.landing_pb2 import TalkRequest
 from hello_mesh.net.pb.landing_pb2_grpc import LandingServiceStub
 
-BIDI = PATTERNS[3]
+BIDI = RPC_METHODS[3]
 
 
-def _begin(channel: grpc.aio.Channel, pattern: Pattern, **settings: Any) -> Any:
+def _begin(channel: grpc.aio.Channel, pattern: RpcMethod, **settings: Any) -> Any:
     method = getattr(LandingServiceStub(channel), pattern.rpc)
     return method(**settings) if pattern.streams_requests else method(TalkRequest(data="0"), **settings)
 
 
-async def _finish(call: Any, pattern: Pattern) -> None:
+async def _finish(call: Any, pattern: RpcMethod) -> None:
     if pattern.streams_requests:
         await call.done_writing()
-    if pattern.streams_answers:
+    if pattern.streams_responses:
         while await call.read() is not grpc.aio.EOF:
             pass
     else:
@@ -35,7 +35,7 @@ async def _write_on_and_on(call: Any) -> None:
         await call.write(TalkRequest(data="x" * 10_000))
 
 
-async def test_a_success_has_no_text_and_its_trailers(start_peer: Any, pattern: Pattern) -> None:
+async def test_a_success_has_no_text_and_its_trailers(start_peer: Any, pattern: RpcMethod) -> None:
     async def decorate(_peer: Any, context: Any) -> None:
         context.set_trailing_metadata((("x-late", "1"), ("x-late", "2"), ("x-late-bin", b"\xff")))
 
@@ -48,7 +48,7 @@ async def test_a_success_has_no_text_and_its_trailers(start_peer: Any, pattern: 
         assert await watcher.status() == CallStatus(grpc.StatusCode.OK, "", trailing)
 
 
-async def test_a_failure_has_its_status_text_and_trailers(start_peer: Any, pattern: Pattern) -> None:
+async def test_a_failure_has_its_status_text_and_trailers(start_peer: Any, pattern: RpcMethod) -> None:
     async def refuse(_peer: Any, context: Any) -> None:
         await context.abort(grpc.StatusCode.DATA_LOSS, "gone: ü\n%", (("x-why", "because"),))
 
@@ -76,7 +76,7 @@ async def test_a_writer_learns_the_true_status_of_a_call_that_ended_under_it(sta
             assert status == CallStatus(grpc.StatusCode.PERMISSION_DENIED, "not you", (("x-why", "because"),))
 
 
-async def test_a_call_that_was_cancelled_here_ended_cancelled(start_peer: Any, pattern: Pattern) -> None:
+async def test_a_call_that_was_cancelled_here_ended_cancelled(start_peer: Any, pattern: RpcMethod) -> None:
     async def wait(_peer: Any, _context: Any) -> None:
         await asyncio.Event().wait()
 
@@ -91,7 +91,7 @@ async def test_a_call_that_was_cancelled_here_ended_cancelled(start_peer: Any, p
         await asyncio.wait_for(peer.cancelled.wait(), 5)
 
 
-async def test_a_call_past_its_deadline_ended_so(silent_port: int, pattern: Pattern) -> None:
+async def test_a_call_past_its_deadline_ended_so(silent_port: int, pattern: RpcMethod) -> None:
     async with open_channel(f"127.0.0.1:{silent_port}") as channel:
         watcher = StatusWatcher(_begin(channel, pattern, timeout=0.1))
         assert (await asyncio.wait_for(watcher.status(), 5)).code is grpc.StatusCode.DEADLINE_EXCEEDED
@@ -100,7 +100,7 @@ async def test_a_call_past_its_deadline_ended_so(silent_port: int, pattern: Patt
 async def test_an_status_can_be_asked_for_late_and_again(start_peer: Any) -> None:
     peer = await start_peer()
     async with open_channel(f"127.0.0.1:{peer.port}") as channel:
-        call = _begin(channel, PATTERNS[0])
+        call = _begin(channel, RPC_METHODS[0])
         watcher = StatusWatcher(call)
         await call
         assert await watcher.status() == await watcher.status() == CallStatus(grpc.StatusCode.OK, "", ())

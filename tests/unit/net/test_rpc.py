@@ -120,4 +120,4 @@ def test_nothing_but_the_contract_is_in_the_file() -> None:
 
 def test_what_is_fixed_besides_the_messages() -> None:
     assert rpc.STATUS_ANSWERED == 200
-    assert rpc.MAX_MESSAGE_BYTES == 4194304
+    assert rpc.MAX_RESPONSE_BYTES == 4194304

@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_private_key,
 )
 
-from grpc_client.plan import PATTERNS, Pattern
+from grpc_client.plan import RPC_METHODS, RpcMethod
 from hello_mesh.base.errors import RuntimeEnvironmentError
 from hello_mesh.net.channel import SERVER_NAME
 from hello_mesh.net.pb.landing_pb2 import TalkRequest
@@ -25,7 +25,7 @@ from hello_mesh.net.tls import channel_credentials, server_credentials
 
 FILES = ("private.key", "full_chain.pem", "myssl_root.cer")
 SIDES = {"server_certs": server_credentials, "client_certs": channel_credentials}
-TALK = PATTERNS[0]
+TALK = RPC_METHODS[0]
 
 sides = pytest.mark.parametrize("side", SIDES)
 
@@ -130,7 +130,7 @@ async def _start_secure(start_chain: Any, length: int, base: Path) -> Any:
 
 @pytest.mark.parametrize("length", [1, 2])
 async def test_a_chain_answers_over_tls(
-    start_chain: Any, ask: Any, pattern: Pattern, issued: Certificates, length: int
+    start_chain: Any, ask: Any, pattern: RpcMethod, issued: Certificates, length: int
 ) -> None:
     """The hops listen on 127.0.0.1, their certificates say hello.grpc.io."""
     chain = await _start_secure(start_chain, length, issued.base)
@@ -138,7 +138,7 @@ async def test_a_chain_answers_over_tls(
     assert outcome.code is grpc.StatusCode.OK, outcome.details
     assert [hop.name for hop in outcome.hops] == list(chain.names)
     asked = pattern.data.split(",")
-    assert [result.kv["idx"] for answer in outcome.answers for result in answer.results] == asked
+    assert [result.kv["idx"] for answer in outcome.responses for result in answer.results] == asked
 
 
 async def test_plaintext_towards_tls_fails(start_chain: Any, ask: Any, issued: Certificates) -> None:

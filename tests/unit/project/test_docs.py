@@ -12,7 +12,7 @@ import grpc_client.cli
 import grpc_server.cli
 import hello_mesh.local.cli
 import hello_mesh.tracing.cli
-from grpc_client.plan import PATTERNS
+from grpc_client.plan import RPC_METHODS
 from hello_mesh.propagation.verdict import VerdictKind
 
 ROOT = Path(__file__).parents[3]
@@ -59,7 +59,7 @@ def _table(section: str) -> dict[str, tuple[str, str]]:
 
 
 TABLES = {
-    "The client": grpc_client.cli.main.commands["talk"],
+    "The client": grpc_client.cli.main,
     "The server": grpc_server.cli.main,
     "The mesh": hello_mesh.local.cli.main,
     "The traces": hello_mesh.tracing.cli.main,
@@ -85,7 +85,7 @@ def test_every_command_of_a_group_is_told(title: str) -> None:
 
 def test_every_pattern_and_verdict_is_told() -> None:
     rows = re.findall(r"^\| `([a-z-]+)` \| `(\w+)` \|", _section("The four patterns"), re.MULTILINE)
-    assert rows == [(pattern.command, pattern.rpc) for pattern in PATTERNS]
+    assert rows == [(pattern.command, pattern.rpc) for pattern in RPC_METHODS]
     kinds = re.findall(r"^\| `([a-z-]+)` \|", _section("The way of a call"), re.MULTILINE)
     assert sorted(kinds) == sorted(VerdictKind)
 

@@ -71,8 +71,10 @@ def _evaluate(sent: str, *seen: str) -> Verdict:
         ),
         pytest.param("w1.0 b1.0", ("w1.1 b1.1", "w1.2 b1.2"), "W3C", id="a mesh that writes both"),
         pytest.param("b1.0", ("b1.1", "b1.2"), "B3", id="a client that sends B3"),
-        pytest.param("-", ("w1.1", "w1.2"), "W3C", id="--no-trace: the trace begins at the first proxy"),
-        pytest.param("-", ("b1.1", "b1.2"), "B3", id="--no-trace in a mesh that speaks Zipkin"),
+        pytest.param(
+            "-", ("w1.1", "w1.2"), "W3C", id="--trace-headers none: the trace begins at the first proxy"
+        ),
+        pytest.param("-", ("b1.1", "b1.2"), "B3", id="--trace-headers none in a mesh that speaks Zipkin"),
     ],
 )
 def test_one_trace_with_a_sidecar_before_each_hop_is_connected(
