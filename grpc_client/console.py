@@ -163,7 +163,7 @@ class _TextConsole(_Console):
             click.echo(f"\n{table}")
         if not outcome.ok:
             click.echo(render.failure_text(outcome), err=True)
-        click.echo(f"{render.verdict_text(outcome)}\n")
+        click.echo(f"{render.outcome_verdict(outcome)}\n")
         for mismatch in found:
             click.echo(f"mismatch: {mismatch.text}", err=True)
 

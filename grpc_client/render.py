@@ -9,12 +9,10 @@ from grpc_client.checks import CheckResult, Checks
 from grpc_client.expectation import Check
 from grpc_client.plan import CallSpec
 from grpc_client.stats import CallStats
-from hello_mesh.base.text import count, excerpt, json_line, table
+from hello_mesh.base.text import LINE_WIDTH, count, excerpt, json_line, table
 from hello_mesh.net.pb.landing_pb2 import OK, ResultType, TalkResponse, TalkResult
 from hello_mesh.propagation.call_record import CallRecord
 from hello_mesh.propagation.hop_report import Hop, Role
-
-_WIDTH = 80
 
 # The text for a check that all calls passed.
 _PASSED = {
@@ -31,7 +29,7 @@ def response_text(response: TalkResponse) -> str:
     return "\n".join(f"  {_result_text(result)}" for result in response.results) or "  (an empty response)"
 
 
-def verdict_text(outcome: Outcome) -> str:
+def outcome_verdict(outcome: Outcome) -> str:
     """Return the verdict on the trace, and in a second line the trace id and the duration."""
     verdict = outcome.verdict
     trace_id = f"trace id: {excerpt(verdict.trace_id)} " if verdict.trace_id else ""
@@ -140,7 +138,7 @@ def _check_lines(result: CheckResult, missing: str) -> Iterator[str]:
         yield f"  {state:<8}{result.check:<10}{text}"
         return
     indent = " " * 20
-    wrapper = textwrap.TextWrapper(_WIDTH, subsequent_indent=indent, break_on_hyphens=False)
+    wrapper = textwrap.TextWrapper(LINE_WIDTH, subsequent_indent=indent, break_on_hyphens=False)
     yield from wrapper.wrap(f"  FAILED  {result.check:<10}{result.failed} of {result.calls}: {result.text}")
     yield from wrapper.wrap(f"{indent}→ {result.hint}")
 

@@ -4,6 +4,9 @@ import json
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 
+LINE_WIDTH = 80
+"""The width of a terminal in columns: text output fits."""
+
 
 def printable(value: str) -> str:
     """Return `value` on one line, with every unprintable character escaped.

@@ -1,4 +1,4 @@
-"""Calls every pattern through a mesh with the installed client, and verifies each call: the responses, the
+"""CallPlan every pattern through a mesh with the installed client, and verifies each call: the responses, the
 hop report, and the whole trace."""
 
 import json
@@ -12,7 +12,7 @@ from typing import Literal
 import click
 
 from hello_mesh.base.errors import EXIT_FAILED, RuntimeEnvironmentError, exit_code_of_status
-from hello_mesh.base.text import count, excerpt
+from hello_mesh.base.text import LINE_WIDTH, count, excerpt
 from hello_mesh.local.mesh import Mesh
 from hello_mesh.local.processes import clean_environment, installed_command
 from hello_mesh.local.requestor import REQUESTOR, export_spans
@@ -34,11 +34,9 @@ _CALL_EXITS = {0, EXIT_FAILED, *map(exit_code_of_status, range(1, 17))}
 # How many failed calls of each method are shown.
 _SHOWN_CALLS = 3
 
-_WIDTH = 80
-
 
 @dataclass(frozen=True)
-class Calls:
+class CallPlan:
     """The calls to make."""
 
     headers: Headers = "w3c"
@@ -74,7 +72,7 @@ class VerifiedCall:
         return self.expected and self.trace.comparison.ok
 
 
-def check(mesh: Mesh, calls: Calls) -> bool:
+def check(mesh: Mesh, calls: CallPlan) -> bool:
     """Make the calls, print the verdicts, and return whether every call is as expected.
 
     A call is as expected if every hop handled it on one trace, or if it failed on one trace as a fault of
@@ -101,7 +99,7 @@ def check(mesh: Mesh, calls: Calls) -> bool:
     return not failed
 
 
-def make_calls(mesh: Mesh, calls: Calls) -> ClientOutput:
+def make_calls(mesh: Mesh, calls: CallPlan) -> ClientOutput:
     """Make the calls with the installed client.
 
     Raises:
@@ -265,4 +263,4 @@ def _summary(topology: Topology, calls: Sequence[VerifiedCall]) -> str:
 
 
 def _wrapped(text: str) -> str:
-    return textwrap.fill(excerpt(text, 300), _WIDTH, subsequent_indent="  ", break_on_hyphens=False)
+    return textwrap.fill(excerpt(text, 300), LINE_WIDTH, subsequent_indent="  ", break_on_hyphens=False)

@@ -17,7 +17,7 @@ from hello_mesh.base.cli import CONTEXT_SETTINGS, Group, all_options, parsed_by
 from hello_mesh.base.errors import EXIT_FAILED, RuntimeEnvironmentError, UsageError
 from hello_mesh.base.text import excerpt
 from hello_mesh.local.background import start_in_background
-from hello_mesh.local.check import Calls, Headers, check
+from hello_mesh.local.check import CallPlan, Headers, check
 from hello_mesh.local.components import config_path, installed_envoy, log_path, sidecar_name
 from hello_mesh.local.logs import log_lines
 from hello_mesh.local.mesh import Mesh, RunningMesh, running_mesh
@@ -250,8 +250,8 @@ def _choose(names: Sequence[str], *spellings: str) -> str:
     show_default="w3c, or those of the running mesh",
     help="Header family that the client and the sidecars use; both: the client sends both families.",
 )
-@click.option("--repeat", type=click.IntRange(1, 100_000), default=1, help="Calls of each pattern.")
-@click.option("--concurrency", type=click.IntRange(1, 1000), default=1, help="Calls in flight at once.")
+@click.option("--repeat", type=click.IntRange(1, 100_000), default=1, help="CallPlan of each pattern.")
+@click.option("--concurrency", type=click.IntRange(1, 1000), default=1, help="CallPlan in flight at once.")
 @_environment_options
 def test_command(
     *,
@@ -271,7 +271,7 @@ def test_command(
     tracer = None if headers == "both" else headers
     with _mesh_for_test(run_dir, store, envoy, tracer=tracer, **chain) as (mesh, first_exited):
         click.secho(f"== {summary(mesh.topology)}", bold=True)
-        passed = check(mesh, Calls(headers or mesh.topology.tracer, repeat, concurrency))
+        passed = check(mesh, CallPlan(headers or mesh.topology.tracer, repeat, concurrency))
         if exited := first_exited():
             click.secho(f"FAILED: {exited.exit_report()}", fg="red")
             passed = False

@@ -107,16 +107,16 @@ def guarded(inherited: Sequence[int] = ()) -> Iterator[Guard]:
         inherited: file descriptors that the guard and all processes of the group keep open.
     """
     reader, writer = os.pipe()  # not inherited: only this process holds the end for writing
+    with _deferred_signals():
+        guard = subprocess.Popen(
+            _GUARD, stdin=reader, stdout=subprocess.DEVNULL, process_group=0, pass_fds=inherited
+        )
+        os.close(reader)
     try:
-        with _deferred_signals():
-            guard = subprocess.Popen(
-                _GUARD, stdin=reader, stdout=subprocess.DEVNULL, process_group=0, pass_fds=inherited
-            )
         yield Guard(guard.pid, tuple(inherited))
     finally:
-        os.close(reader)
         os.close(writer)
-    guard.wait()
+        guard.wait()
 
 
 class ProgramGroup:

@@ -1,1 +1,1 @@
-"""Spans and verdicts: collects the spans of a mesh, keeps them, and judges whether a call was one trace."""
+"""Spans and verdicts: collect the spans of a mesh, store them, and verify that each call is one trace."""

@@ -1,7 +1,6 @@
-"""Receives spans, OTLP over gRPC and HTTP and Zipkin v2 over HTTP, and stores them.
+"""Receives spans in OTLP over gRPC and HTTP, and in Zipkin v2 over HTTP, and stores them.
 
-HTTP is served by aiohttp: it starts and stops inside a running loop on a port of its choice, bounds and
-unpacks bodies itself, and brings the client by which spans are exported.
+aiohttp serves HTTP: it runs inside the event loop, on any free port, and limits and decompresses bodies.
 """
 
 import asyncio
@@ -23,7 +22,8 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
     ExportTraceServiceResponse,
 )
 
-from hello_mesh.base.errors import PayloadError, RuntimeEnvironmentError, StoreError
+from hello_mesh.base.errors import PayloadError, StoreError
+from hello_mesh.base.listening import cannot_listen, join_host_port
 from hello_mesh.tracing.formats import otlp, zipkin
 from hello_mesh.tracing.formats.batch import Batch
 from hello_mesh.tracing.sources.sqlite import DEFAULT_MAX_SPANS, Store, writing
@@ -34,36 +34,36 @@ _http_logger = logging.getLogger(f"{__name__}.http")
 _PROTOBUF = "application/x-protobuf"
 _JSON = "application/json"
 
-# aiohttp unpacks these.
+# aiohttp decompresses these.
 _ENCODINGS = ("", "identity", "gzip", "deflate")
 
-# How long requests under way may take when the collector stops.
-_GRACE_SECONDS = 2.0
+# How long requests in progress may take when the collector stops.
+_COLLECTOR_GRACE_SECONDS = 2.0
 
 Decode = Callable[[bytes], Batch]
 
 
 @dataclass(frozen=True)
 class CollectorConfig:
-    """What a collector is to be."""
+    """The configuration of a collector."""
 
     store: Path
-    """The file that keeps the spans."""
+    """The file for the spans."""
 
     host: str = "127.0.0.1"
-    """The address to listen on; by default no other machine can reach it."""
+    """The address to listen on; by default, other hosts cannot reach it."""
 
     grpc_port: int = 4317
-    """The port of OTLP over gRPC; 0: any free one."""
+    """The port of OTLP/gRPC; 0 is any free one."""
 
     http_port: int = 4318
-    """The port of OTLP over HTTP and of Zipkin; 0: any free one."""
+    """The port of OTLP/HTTP and Zipkin; 0 is any free one."""
 
     max_body_bytes: int = 4 * 1024 * 1024
-    """The largest request, unpacked: the default of gRPC, here for HTTP too."""
+    """The largest request after decompression: gRPC's default, here for HTTP, too."""
 
     max_spans: int = DEFAULT_MAX_SPANS
-    """How many spans are kept; the traces that came first go first."""
+    """How many spans are kept. The traces that were received first are removed first."""
 
 
 @dataclass(frozen=True)
@@ -71,21 +71,21 @@ class RunningCollector:
     """A collector that accepts spans."""
 
     grpc_port: int
-    """The port of OTLP over gRPC, also where any free one was asked for."""
+    """The port of OTLP/gRPC, also if the configuration asked for any free one."""
     http_port: int
-    """The port of OTLP over HTTP and of Zipkin."""
+    """The port of OTLP/HTTP and Zipkin."""
 
 
 @asynccontextmanager
 async def running_collector(config: CollectorConfig) -> AsyncIterator[RunningCollector]:
-    """A collector that accepts spans until the context ends; what it has accepted is stored then.
+    """Run a collector until the context ends. All spans that it accepted are stored then.
 
     Raises:
-        RuntimeEnvironmentError: a port is taken, or the store cannot be written.
+        RuntimeEnvironmentError: a port is in use, or the store cannot be written.
     """
     async with AsyncExitStack() as stack:
         store = stack.enter_context(writing(config.store, config.max_spans))
-        # One thread: SQLite has one writer anyway, and the loop goes on while it decodes and writes.
+        # One thread: SQLite has one writer. The event loop continues while it decodes and writes.
         thread = stack.enter_context(ThreadPoolExecutor(1, "span-store"))
         intake = _Intake(store, thread)
         grpc_port = await _start_grpc(stack, config, intake)
@@ -95,17 +95,17 @@ async def running_collector(config: CollectorConfig) -> AsyncIterator[RunningCol
 
 @dataclass(frozen=True)
 class _Intake:
-    """The way that every span takes, whichever protocol brought it."""
+    """What every protocol does with a body."""
 
     store: Store
     thread: ThreadPoolExecutor
 
     async def take(self, decode: Decode, body: bytes) -> Batch:
-        """Stores the good spans of a body.
+        """Store the valid spans of a body.
 
         Raises:
-            PayloadError: nothing in it can be stored.
-            StoreError: the store does not take them now.
+            PayloadError: the body has no valid span.
+            StoreError: the store cannot be written now.
         """
         return await asyncio.get_running_loop().run_in_executor(self.thread, self._take, decode, body)
 
@@ -126,31 +126,30 @@ class _Intake:
 
 def _usable(batch: Batch) -> Batch:
     if batch.rejected and not batch.spans:
-        raise PayloadError(f"no span of {batch.rejected} is right; the first: {batch.reason}")
+        raise PayloadError(f"none of {batch.rejected} spans is valid; the first: {batch.reason}")
     return batch
 
 
 async def _start_grpc(stack: AsyncExitStack, config: CollectorConfig, intake: _Intake) -> int:
     options = {"grpc.max_receive_message_length": config.max_body_bytes, "grpc.so_reuseport": 0}
     server = grpc.aio.server(options=tuple(options.items()))
-    # Bytes go in and come out, so that decoding is ours, off the loop and with its errors named.
+    # Bytes in and out: decoding happens outside the event loop, and names its errors.
     export: grpc.RpcMethodHandler[bytes, bytes] = grpc.unary_unary_rpc_method_handler(_grpc_export(intake))
     handlers = grpc.method_handlers_generic_handler(otlp.TRACE_SERVICE, {otlp.EXPORT_METHOD: export})
     server.add_generic_rpc_handlers((handlers,))
-    host = f"[{config.host}]" if ":" in config.host else config.host
     try:
-        port = server.add_insecure_port(f"{host}:{config.grpc_port}")
+        port = server.add_insecure_port(join_host_port(config.host, config.grpc_port))
     except RuntimeError as error:
-        raise _taken(config.host, config.grpc_port, "--grpc-port") from error
+        raise cannot_listen(config.host, config.grpc_port, "--grpc-port or --host") from error
     await server.start()
-    stack.push_async_callback(server.stop, _GRACE_SECONDS)
+    stack.push_async_callback(server.stop, _COLLECTOR_GRACE_SECONDS)
     return port
 
 
 def _grpc_export(intake: _Intake) -> Callable[[bytes, Any], Any]:
     async def export(body: bytes, context: grpc.aio.ServicerContext[bytes, bytes]) -> bytes:
         try:
-            return _response(await intake.take(otlp.from_protobuf, body)).SerializeToString()
+            return _export_response(await intake.take(otlp.from_protobuf, body)).SerializeToString()
         except PayloadError as error:
             await context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))
         except StoreError as error:
@@ -159,7 +158,7 @@ def _grpc_export(intake: _Intake) -> Callable[[bytes, Any], Any]:
     return export
 
 
-def _response(batch: Batch) -> ExportTraceServiceResponse:
+def _export_response(batch: Batch) -> ExportTraceServiceResponse:
     if not batch.rejected:
         return ExportTraceServiceResponse()
     partial = ExportTracePartialSuccess(rejected_spans=batch.rejected, error_message=batch.reason)
@@ -172,34 +171,29 @@ async def _start_http(stack: AsyncExitStack, config: CollectorConfig, intake: _I
         otlp.OTLP_PATH, _http_handler(intake, {_PROTOBUF: _OTLP_PROTOBUF, _JSON: _OTLP_JSON})
     )
     application.router.add_post(zipkin.ZIPKIN_PATH, _http_handler(intake, {_JSON: _ZIPKIN}))
-    _http_logger.addFilter(_is_our_fault)
-    runner = web.AppRunner(application, logger=_http_logger, access_log=None, shutdown_timeout=_GRACE_SECONDS)
+    _http_logger.addFilter(_is_own_error)
+    runner = web.AppRunner(
+        application, logger=_http_logger, access_log=None, shutdown_timeout=_COLLECTOR_GRACE_SECONDS
+    )
     await runner.setup()
     stack.push_async_callback(runner.cleanup)
     try:
         await web.TCPSite(runner, config.host, config.http_port).start()
     except OSError as error:
-        raise _taken(config.host, config.http_port, "--http-port") from error
+        raise cannot_listen(config.host, config.http_port, "--http-port or --host", error) from error
     port: int = runner.addresses[0][1]
     return port
 
 
-def _is_our_fault(record: logging.LogRecord) -> bool:
-    """A sender that speaks no HTTP, or goes away amid a body, is no error of ours that needs a traceback."""
+def _is_own_error(record: logging.LogRecord) -> bool:
+    """Return False for a sender that sends no HTTP or disconnects: that needs no traceback."""
     error = record.exc_info[1] if record.exc_info else None
     return not isinstance(error, HttpProcessingError | ConnectionResetError)
 
 
-def _taken(host: str, port: int, option: str) -> RuntimeEnvironmentError:
-    return RuntimeEnvironmentError(
-        f"cannot listen on {host} port {port}: the port is taken, or the address is not one of this machine;"
-        f" choose another with {option} or --host"
-    )
-
-
 @dataclass(frozen=True)
 class _Protocol:
-    """How one protocol reads a body over HTTP, and how it says what became of it."""
+    """How one protocol decodes a body over HTTP, and how it answers."""
 
     decode: Decode
     accepted: Callable[[Batch], web.Response]
@@ -227,25 +221,25 @@ def _text_response(http_status: int, _code: grpc.StatusCode, text: str) -> web.R
 
 _OTLP_PROTOBUF = _Protocol(
     otlp.from_protobuf,
-    lambda batch: _message_response(_response(batch), _PROTOBUF),
+    lambda batch: _message_response(_export_response(batch), _PROTOBUF),
     _status_response(_PROTOBUF),
 )
 _OTLP_JSON = _Protocol(
-    otlp.from_json, lambda batch: _message_response(_response(batch), _JSON), _status_response(_JSON)
+    otlp.from_json, lambda batch: _message_response(_export_response(batch), _JSON), _status_response(_JSON)
 )
 _ZIPKIN = _Protocol(zipkin.from_json, lambda _: web.Response(status=202), _text_response)
 
 
 def _http_handler(intake: _Intake, protocols: Mapping[str, _Protocol]) -> Callable[[web.Request], Any]:
-    """A handler for a path that takes the content types of `protocols`."""
+    """Return a handler for a path that accepts the content types of `protocols`."""
 
     async def handle(request: web.Request) -> web.Response:
         protocol = protocols.get(request.content_type)
         encoding = request.headers.get("Content-Encoding", "").lower()
         if protocol is None or encoding not in _ENCODINGS:
             refused = (protocol or protocols[_JSON]).refused
-            wanted = f"send {' or '.join(protocols)}, plain or with Content-Encoding gzip"
-            return refused(415, grpc.StatusCode.INVALID_ARGUMENT, wanted)
+            expected = f"send {' or '.join(protocols)}, plain or with Content-Encoding gzip"
+            return refused(415, grpc.StatusCode.INVALID_ARGUMENT, expected)
         return await _take(intake, protocol, request)
 
     return handle

@@ -1,4 +1,4 @@
-"""Options that every command on collected spans has."""
+"""Options of every command that uses collected spans."""
 
 import os
 from pathlib import Path
@@ -18,5 +18,5 @@ store_option = click.option(
     type=click.Path(dir_okay=False, path_type=Path),
     default=_default_store,
     show_default="~/.local/state/hello-grpc/traces.db",
-    help="The file that keeps the spans.",
+    help="File of the collected spans.",
 )

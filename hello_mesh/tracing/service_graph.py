@@ -1,15 +1,15 @@
-"""Who calls whom, how often, with how many errors and how fast, as spans tell it."""
+"""The graph of services: calls, errors and durations on each edge, from spans."""
 
-import math
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
+from hello_mesh.base.stats import percentiles
 from hello_mesh.tracing.span import Span, SpanKind
 from hello_mesh.tracing.tree import Node, Tree, build
 
-# How Envoy names what it calls: the host that a mesh gives a service, its port, and a path.
+# Envoy names an operation by the host of the called service, its port, and a path.
 _OPERATION = re.compile(r"(?P<service>[^:/\s]+):[0-9]+/.*")
 
 
@@ -18,19 +18,19 @@ class Edge:
     """The calls from one service to another."""
 
     caller: str | None
-    """None: from outside, no span of the caller came."""
+    """None: the caller recorded no span."""
     callee: str
     calls: int
     errors: int
     milliseconds: dict[str, float]
-    """p50, p90, p99 and max, by nearest rank: as the caller saw it, where it recorded that."""
+    """p50, p90, p99 and max of the durations, as the caller recorded them if it did."""
 
 
 def service_graph(spans: Iterable[Span]) -> tuple[Edge, ...]:
-    """The edges of the services' graph, by caller and callee, those from outside first.
+    """Return the edges of the graph, by caller and callee; edges without a caller first.
 
     Args:
-        spans: of any number of traces.
+        spans: the spans of any number of traces.
     """
     traces: dict[str, list[Span]] = defaultdict(list)
     for span in spans:
@@ -42,32 +42,25 @@ def service_graph(spans: Iterable[Span]) -> tuple[Edge, ...]:
     return tuple(_edge(caller or None, callee, calls[caller, callee]) for caller, callee in sorted(calls))
 
 
-def percentiles(milliseconds: Iterable[float]) -> dict[str, float]:
-    """p50, p90, p99 and max, by nearest rank: each is one that occurred."""
-    ordered = sorted(milliseconds)
-    ranks = {"p50": 0.5, "p90": 0.9, "p99": 0.99, "max": 1.0}
-    return {name: ordered[math.ceil(rank * len(ordered)) - 1] for name, rank in ranks.items()}
-
-
 def _calls(tree: Tree) -> Iterator[tuple[str | None, str, Span]]:
-    """Caller, callee and the span that tells how a call between them went."""
+    """Yield caller, callee and the span that describes the call."""
     callers = {node.parent for node in tree.nodes if _crosses(tree, node)}
     for node in tree.nodes:
         parent = tree.parent(node)
         if parent is None:
             yield None, node.span.service, node.span
         elif _crosses(tree, node):
-            told = parent.span if parent.span.kind is SpanKind.CLIENT else node.span
-            yield parent.span.service, node.span.service, told
+            recorded = parent.span if parent.span.kind is SpanKind.CLIENT else node.span
+            yield parent.span.service, node.span.service, recorded
         if node.span.kind is SpanKind.CLIENT and node.index not in callers:
-            # The other side recorded nothing, or was not reached: only the name tells who it was.
+            # The called service recorded no span, or was not reached: only the span's name shows it.
             named = _OPERATION.fullmatch(node.span.name)
             if named and named["service"] != node.span.service:
                 yield node.span.service, named["service"], node.span
 
 
 def _crosses(tree: Tree, node: Node) -> bool:
-    """Whether a span is of another service than its parent."""
+    """Return whether a span's service differs from its parent's."""
     parent = tree.parent(node)
     return parent is not None and parent.span.service != node.span.service
 

@@ -1,4 +1,4 @@
-"""One span, whichever protocol brought it, and the bounds that every span is held to."""
+"""One span, in any protocol, and the limits of every span."""
 
 import json
 import math
@@ -12,10 +12,10 @@ from hello_mesh.base.errors import SpanError
 from hello_mesh.base.text import excerpt
 
 Value: TypeAlias = "str | bool | int | float | list[Value] | dict[str, Value]"
-"""What an attribute can hold. Bytes are kept as base64 text."""
+"""The value of an attribute. Bytes are kept as base64 text."""
 
 UNKNOWN_SERVICE = "unknown_service"
-"""The service of a span that names none, as OpenTelemetry calls it."""
+"""The service of a span without one, as in OpenTelemetry."""
 
 MAX_ATTRIBUTES = 128
 MAX_EVENTS = 128
@@ -25,12 +25,12 @@ MAX_TEXT = 4096
 _TRACE_ID = re.compile(r"(?!0{32})[0-9a-f]{32}")
 _SPAN_ID = re.compile(r"(?!0{16})[0-9a-f]{16}")
 _SHORT_ID = 16
-# What SQLite, Java and Go can hold; in nanoseconds it lasts until the year 2262.
+# The limit of SQLite, Java and Go; in nanoseconds it is in the year 2262.
 _LATEST_NS = 2**63 - 1
 
 
 class SpanKind(StrEnum):
-    """Which side of a call a span describes."""
+    """The side of a call that a span describes."""
 
     UNSPECIFIED = "unspecified"
     INTERNAL = "internal"
@@ -41,7 +41,7 @@ class SpanKind(StrEnum):
 
 
 class Status(StrEnum):
-    """How the work of a span ended."""
+    """The status of a span."""
 
     UNSET = "unset"
     OK = "ok"
@@ -49,7 +49,7 @@ class Status(StrEnum):
 
 
 class Origin(StrEnum):
-    """The protocol that brought a span."""
+    """The protocol in which a span was received."""
 
     OTLP = "otlp"
     ZIPKIN = "zipkin"
@@ -57,7 +57,7 @@ class Origin(StrEnum):
 
 @dataclass(frozen=True)
 class Event:
-    """Something that happened at a moment of a span."""
+    """An event of a span."""
 
     time_ns: int
     name: str
@@ -69,15 +69,15 @@ class Span:
     """One span. Links and the instrumentation scope are not kept.
 
     Raises:
-        SpanError: ids or times that no span can have.
+        SpanError: invalid ids or times.
     """
 
     trace_id: str
-    """32 lower-case hex digits, not all zero; a shorter id of Zipkin's is padded on the left."""
+    """32 lower-case hex digits, not all zero; a shorter id of Zipkin is padded on the left."""
     span_id: str
     """16 lower-case hex digits, not all zero."""
     parent_id: str | None
-    """As `span_id`; None: a root."""
+    """As `span_id`; None for a root."""
     name: str
     kind: SpanKind
     service: str
@@ -88,55 +88,55 @@ class Span:
     status_message: str = ""
     attributes: Mapping[str, Value] = field(default_factory=dict, hash=False)
     resource: Mapping[str, Value] = field(default_factory=dict, hash=False)
-    """What is known of the sender, besides the name of the service."""
+    """The attributes of the sender, without the name of the service."""
     events: tuple[Event, ...] = ()
     trace_state: str = ""
     dropped: int = 0
-    """How many attributes and events were too many to keep, here or at the sender."""
+    """How many attributes and events exceeded the limits, here or at the sender."""
     origin: Origin = Origin.OTLP
 
     def __post_init__(self) -> None:
         if not _TRACE_ID.fullmatch(self.trace_id):
-            raise SpanError(f"trace id {_quoted(self.trace_id)} is not 32 hex digits, or all zero")
+            raise SpanError(f"invalid trace id {_quoted(self.trace_id)}: use 32 hex digits, not all zero")
         if not _SPAN_ID.fullmatch(self.span_id):
-            raise SpanError(f"span id {_quoted(self.span_id)} is not 16 hex digits, or all zero")
+            raise SpanError(f"invalid span id {_quoted(self.span_id)}: use 16 hex digits, not all zero")
         if self.parent_id is not None and not _SPAN_ID.fullmatch(self.parent_id):
-            raise SpanError(f"parent span id {_quoted(self.parent_id)} is not 16 hex digits")
+            raise SpanError(f"invalid parent span id {_quoted(self.parent_id)}: use 16 hex digits")
         if not 0 < self.start_ns <= _LATEST_NS:
-            raise SpanError(f"span {self.span_id} starts at {self.start_ns} ns, which is no time")
+            raise SpanError(f"invalid start time of span {self.span_id}: {self.start_ns} ns")
         if not self.start_ns <= self.end_ns <= _LATEST_NS:
-            raise SpanError(f"span {self.span_id} ends at {self.end_ns} ns, before it starts or too late")
+            raise SpanError(f"invalid end time of span {self.span_id}: {self.end_ns} ns, before its start")
 
     @property
     def duration_ns(self) -> int:
-        """How long it took."""
+        """The duration in nanoseconds."""
         return self.end_ns - self.start_ns
 
     @property
     def failed(self) -> bool:
-        """Whether its work ended with an error."""
+        """Whether its status is an error."""
         return self.status is Status.ERROR
 
     @property
     def request_id(self) -> str | None:
-        """The x-request-id of the call; every Envoy tags its spans with it."""
+        """The x-request-id of the call, with which every Envoy tags its spans."""
         value = self.attributes.get("guid:x-request-id")
         return value if isinstance(value, str) and value else None
 
 
 def padded(trace_id: str) -> str:
-    """A trace id of 64 bits, as Zipkin may have, as one of 128; any other as it is."""
+    """Return a trace id of 64 bits, which Zipkin allows, as one of 128 bits; others unchanged."""
     return trace_id.rjust(32, "0") if len(trace_id) == _SHORT_ID else trace_id
 
 
 def bounded_text(text: str, limit: int = MAX_TEXT) -> str:
-    """`text` cut to `limit` characters, and without lone surrogates, which nothing can store."""
+    """Return `text` cut to `limit` characters, without lone surrogates, which cannot be stored."""
     cut = text if len(text) <= limit else f"{text[: limit - 1]}…"
     return cut if cut.isascii() else cut.encode("utf-8", "replace").decode("utf-8")
 
 
 def bounded_attributes(pairs: Iterable[tuple[str, Value]]) -> tuple[dict[str, Value], int]:
-    """The attributes that are kept, and how many were too many. Of a key that repeats, the last counts."""
+    """Return the attributes within the limits, and the number of others. The last of equal keys counts."""
     kept: dict[str, Value] = {}
     dropped = 0
     for key, value in pairs:
@@ -152,17 +152,17 @@ def _bounded_value(value: Value) -> Value:
     if isinstance(value, str):
         return bounded_text(value)
     if isinstance(value, float) and not math.isfinite(value):
-        return str(value)  # JSON has no number for it
+        return str(value)  # JSON has no such number
     if isinstance(value, list | dict):
         text = json.dumps(value, ensure_ascii=False)
         bounded = bounded_text(text)
-        # Parsed anew, so that it holds nothing that JSON cannot; what is too long stays as the text's head.
+        # Parsed again, so that JSON can hold it. A value that is too long is kept as the start of its text.
         return _parsed(bounded) if len(text) <= MAX_TEXT else bounded
     return value
 
 
 def _parsed(text: str) -> Value:
-    # json writes NaN and the infinities as bare words and hands them back as it read them.
+    # json writes NaN and the infinities as bare words, and passes them here.
     value: Value = json.loads(text, parse_constant=str)
     return value
 

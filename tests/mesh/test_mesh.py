@@ -16,7 +16,7 @@ import pytest
 from grpc_client.calls import Outcome
 from grpc_client.plan import RPC_METHODS
 from hello_mesh.base.errors import RuntimeEnvironmentError
-from hello_mesh.local.check import Calls, check, make_calls, verify_traces
+from hello_mesh.local.check import CallPlan, check, make_calls, verify_traces
 from hello_mesh.local.components import installed_envoy
 from hello_mesh.local.mesh import RunningMesh, running_mesh
 from hello_mesh.local.ports import reserved_ports
@@ -33,7 +33,7 @@ MeshOf = Callable[..., RunningMesh]
 TRACERS = ("w3c", "b3")
 
 
-def called(live: RunningMesh, calls: Calls) -> tuple[tuple[CallRecord, ...], dict[str, TraceVerdict]]:
+def called(live: RunningMesh, calls: CallPlan) -> tuple[tuple[CallRecord, ...], dict[str, TraceVerdict]]:
     """Return the records of the calls and the verdicts on their traces."""
     records = make_calls(live.mesh, calls).records
     export_spans(records, live.mesh.collector_http)
@@ -43,7 +43,7 @@ def called(live: RunningMesh, calls: Calls) -> tuple[tuple[CallRecord, ...], dic
 @pytest.mark.parametrize(("tracer", "hops"), list(itertools.product(TRACERS, (1, 3, 5))))
 def test_every_call_is_one_tree_of_the_expected_shape(mesh_of: MeshOf, tracer: Any, hops: int) -> None:
     live = mesh_of(hops, tracer=tracer)
-    records, verdicts = called(live, Calls(tracer, repeat=20))
+    records, verdicts = called(live, CallPlan(tracer, repeat=20))
     assert [record.mismatches for record in records if record.mismatches] == []
     assert [verdict for verdict in verdicts.values() if not verdict.comparison.ok] == []
     assert len(verdicts) == len(records) == 20 * len(RPC_METHODS)
@@ -64,18 +64,18 @@ def test_a_hop_that_drops_the_headers_is_named_by_every_verdict(
 ) -> None:
     dropping = f"grpc-server-svc{at}"
     live = mesh_of(hops, tracer=tracer, no_forward_hop=dropping)
-    records, verdicts = called(live, Calls(tracer, repeat=5))
+    records, verdicts = called(live, CallPlan(tracer, repeat=5))
     assert len(records) == 20
     assert {(record.verdict.kind, record.verdict.hop) for record in records} == {("broken", dropping)}
     for verdict in verdicts.values():
         first = verdict.comparison.mismatches[0]
         assert (first.kind, first.service) == (MismatchKind.NOT_FORWARDED, f"{dropping}.grpc-tracing")
-        assert verdict.pieces
+        assert verdict.fragments
 
 
 def test_two_hundred_concurrent_calls_share_no_span(mesh_of: MeshOf) -> None:
     live = mesh_of(3)
-    records, verdicts = called(live, Calls("w3c", repeat=50, concurrency=200))
+    records, verdicts = called(live, CallPlan("w3c", repeat=50, concurrency=200))
     assert len(records) == len(verdicts) == 200
     assert [verdict for verdict in verdicts.values() if not verdict.comparison.ok] == []
     spans = [span for verdict in verdicts.values() for span in verdict.spans]
@@ -88,7 +88,7 @@ def test_two_hundred_concurrent_calls_share_no_span(mesh_of: MeshOf) -> None:
 def test_a_client_may_send_both_families_in_one_call(mesh_of: MeshOf) -> None:
     for tracer in TRACERS:
         live = mesh_of(2, tracer=tracer)
-        records, verdicts = called(live, Calls("both"))
+        records, verdicts = called(live, CallPlan("both"))
         assert all(verdict.comparison.ok for verdict in verdicts.values())
         for record in records:
             assert record.mismatches == ()
@@ -100,7 +100,7 @@ def test_a_client_may_send_both_families_in_one_call(mesh_of: MeshOf) -> None:
 
 def test_the_span_of_the_requestor_is_the_call_as_the_client_saw_it(mesh_of: MeshOf) -> None:
     live = mesh_of(3)
-    records, verdicts = called(live, Calls())
+    records, verdicts = called(live, CallPlan())
     for record in records:
         (root,) = [span for span in verdicts[record.sent_trace_id or ""].spans if span.service == REQUESTOR]
         assert (root.span_id, root.parent_id, root.kind) == (record.sent_span_id, None, SpanKind.CLIENT)
@@ -112,7 +112,7 @@ def test_the_span_of_the_requestor_is_the_call_as_the_client_saw_it(mesh_of: Mes
 
 def test_a_delay_is_seen_at_its_hop(mesh_of: MeshOf) -> None:
     live = mesh_of(3, faults=(parse_fault("svc2=delay:300ms"),))
-    records, verdicts = called(live, Calls())
+    records, verdicts = called(live, CallPlan())
     assert [record.mismatches for record in records if record.mismatches] == []
     for verdict in verdicts.values():
         assert verdict.comparison.ok
@@ -125,7 +125,7 @@ def test_a_call_that_a_fault_fails_is_one_tree_up_to_the_fault(
     mesh_of: MeshOf, capfd: pytest.CaptureFixture[str]
 ) -> None:
     live = mesh_of(3, faults=(parse_fault("svc2=abort:14@50%"),))
-    assert check(live.mesh, Calls(repeat=25))
+    assert check(live.mesh, CallPlan(repeat=25))
     shown = capfd.readouterr().out
     assert re.search(r"^PASSED: 100 calls .*; \d+ calls? failed as --fault requires$", shown, re.MULTILINE)
     assert "slowest: trace " in shown
@@ -134,23 +134,23 @@ def test_a_call_that_a_fault_fails_is_one_tree_up_to_the_fault(
 
 def test_a_call_that_fails_with_another_status_than_the_fault_is_a_mismatch(mesh_of: MeshOf) -> None:
     live = mesh_of(2, faults=(parse_fault("svc2=abort:7"),))
-    assert check(live.mesh, Calls())
+    assert check(live.mesh, CallPlan())
     other = Topology(live.mesh.topology.hops, faults=(parse_fault("svc2=abort:14"),))
     pretended = type(live.mesh)(**(vars(live.mesh) | {"topology": other}))
-    assert not check(pretended, Calls())
+    assert not check(pretended, CallPlan())
 
 
 def test_a_successful_call_that_a_fault_should_fail_is_a_mismatch(mesh_of: MeshOf) -> None:
     live = mesh_of(2)
     faulty = Topology(live.mesh.topology.hops, faults=(parse_fault("svc2=abort:14"),))
-    assert not check(type(live.mesh)(**(vars(live.mesh) | {"topology": faulty})), Calls())
+    assert not check(type(live.mesh)(**(vars(live.mesh) | {"topology": faulty})), CallPlan())
 
 
 def test_a_failed_check_shows_mismatches_a_hint_once_and_the_broken_trace(
     mesh_of: MeshOf, capfd: pytest.CaptureFixture[str]
 ) -> None:
     live = mesh_of(3, no_forward_hop="grpc-server-svc2")
-    assert not check(live.mesh, Calls(repeat=10))
+    assert not check(live.mesh, CallPlan(repeat=10))
     shown = capfd.readouterr().out
     lines = shown.splitlines()
     assert lines[0] == "Talk: 10 calls, 0 OK traces"
@@ -162,7 +162,7 @@ def test_a_failed_check_shows_mismatches_a_hint_once_and_the_broken_trace(
 
 def test_a_passed_check_of_many_calls_is_short(mesh_of: MeshOf, capfd: pytest.CaptureFixture[str]) -> None:
     live = mesh_of(3)
-    assert check(live.mesh, Calls(repeat=50, concurrency=8))
+    assert check(live.mesh, CallPlan(repeat=50, concurrency=8))
     lines = capfd.readouterr().out.splitlines()
     assert len(lines) < 60
     assert max(map(len, lines)) <= 80
@@ -236,7 +236,7 @@ def test_a_mesh_that_cannot_start_leaves_nothing(tmp_path: Path) -> None:
 def test_when_a_mesh_stops_its_processes_exit_and_its_spans_stay(tmp_path: Path, still_alive: Any) -> None:
     topology = Topology(hop_names(1), gateway_port=0)
     with running_mesh(topology, tmp_path, tmp_path / "traces.db", installed_envoy()) as live:
-        records, verdicts = called(live, Calls())
+        records, verdicts = called(live, CallPlan())
         assert live.first_exited() is None
     assert still_alive(live.mesh) == []
     assert all(verdict.comparison.ok for verdict in verdicts.values())
@@ -259,5 +259,5 @@ def test_a_mesh_that_is_ready_answers_its_first_calls(tmp_path: Path) -> None:
         folder = tmp_path / str(number)
         folder.mkdir()
         with running_mesh(topology, folder, folder / "traces.db", installed_envoy()) as live:
-            records, _ = called(live, Calls())
+            records, _ = called(live, CallPlan())
         assert [record.code for record in records] == ["OK"] * 4

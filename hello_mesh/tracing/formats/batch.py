@@ -1,4 +1,4 @@
-"""What one request brings, whichever protocol it came by."""
+"""The spans of one request, in any protocol."""
 
 import json
 from dataclasses import dataclass
@@ -11,20 +11,20 @@ from hello_mesh.tracing.span import Span
 
 @dataclass(frozen=True)
 class Batch:
-    """What came of one request's spans."""
+    """The spans of one request."""
 
     spans: tuple[Span, ...]
     rejected: int = 0
-    """How many spans were wrong in themselves."""
+    """How many spans were invalid."""
     reason: str = ""
-    """What was wrong with the first of them."""
+    """What was wrong with the first invalid one."""
 
 
 def parse_json(body: bytes) -> Any:
-    """`body` as JSON.
+    """Return `body` as JSON.
 
     Raises:
-        PayloadError: where it is none.
+        PayloadError: it is not JSON.
     """
     try:
         return json.loads(body)

@@ -1,19 +1,19 @@
-"""OTLP, the protocol of OpenTelemetry: spans from protobuf and from JSON, and protobuf from spans."""
+"""OTLP, the protocol of OpenTelemetry: spans from protobuf and JSON, and the other way."""
 
 import base64
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import groupby
 from typing import Any
 
-from google.protobuf.json_format import ParseDict, ParseError
+from google.protobuf.json_format import MessageToDict, ParseDict, ParseError
 from google.protobuf.message import DecodeError
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
 from opentelemetry.proto.trace.v1 import trace_pb2
 
 from hello_mesh.base.errors import PayloadError, SpanError
-from hello_mesh.base.text import excerpt
+from hello_mesh.base.text import excerpt, json_line
 from hello_mesh.tracing.formats.batch import Batch, parse_json
 from hello_mesh.tracing.span import (
     MAX_EVENTS,
@@ -32,14 +32,14 @@ TRACE_SERVICE = "opentelemetry.proto.collector.trace.v1.TraceService"
 EXPORT_METHOD = "Export"
 OTLP_PATH = "/v1/traces"
 
-_KINDS = {
+_OTLP_KINDS = {
     trace_pb2.Span.SPAN_KIND_INTERNAL: SpanKind.INTERNAL,
     trace_pb2.Span.SPAN_KIND_SERVER: SpanKind.SERVER,
     trace_pb2.Span.SPAN_KIND_CLIENT: SpanKind.CLIENT,
     trace_pb2.Span.SPAN_KIND_PRODUCER: SpanKind.PRODUCER,
     trace_pb2.Span.SPAN_KIND_CONSUMER: SpanKind.CONSUMER,
 }
-_KIND_NUMBERS = {kind: number for number, kind in _KINDS.items()}
+_OTLP_KIND_NUMBERS = {kind: number for number, kind in _OTLP_KINDS.items()}
 _STATUSES = {
     trace_pb2.Status.STATUS_CODE_OK: Status.OK,
     trace_pb2.Status.STATUS_CODE_ERROR: Status.ERROR,
@@ -51,10 +51,10 @@ _DEEPEST_VALUE = 8
 
 
 def from_protobuf(body: bytes) -> Batch:
-    """The spans of a serialized ExportTraceServiceRequest.
+    """Return the spans of a serialized ExportTraceServiceRequest.
 
     Raises:
-        PayloadError: where it is none.
+        PayloadError: the body is not one.
     """
     try:
         return _batch(ExportTraceServiceRequest.FromString(body))
@@ -63,26 +63,26 @@ def from_protobuf(body: bytes) -> Batch:
 
 
 def from_json(body: bytes) -> Batch:
-    """The spans of an ExportTraceServiceRequest in OTLP's JSON, where ids are hex.
+    """Return the spans of an ExportTraceServiceRequest in OTLP/JSON, where ids are hex.
 
     Raises:
-        PayloadError: where it is none.
+        PayloadError: the body is not one.
     """
     document = parse_json(body)
     if not isinstance(document, dict):
-        raise PayloadError("the body is not an ExportTraceServiceRequest in JSON: it is no object")
+        raise PayloadError("the body is not an ExportTraceServiceRequest in JSON: it is not an object")
     try:
-        _ids_to_base64(document)
+        _rewrite_ids(document, _hex_to_base64)
         return _batch(ParseDict(document, ExportTraceServiceRequest(), ignore_unknown_fields=True))
     except (ParseError, RecursionError, ValueError) as error:
-        # The text of ParseError quotes what was sent.
+        # The text of ParseError quotes the body.
         raise PayloadError(
             f"the body is not an ExportTraceServiceRequest in JSON: {excerpt(str(error), 200)}"
         ) from error
 
 
 def to_protobuf(spans: Iterable[Span]) -> ExportTraceServiceRequest:
-    """The request that exports `spans`, those of one sender under one resource."""
+    """Return the request that exports `spans`, with one resource per sender."""
     request = ExportTraceServiceRequest()
     ordered = sorted(((_resource_key(span), span) for span in spans), key=lambda pair: pair[0])
     for _, group in groupby(ordered, key=lambda pair: pair[0]):
@@ -92,6 +92,13 @@ def to_protobuf(spans: Iterable[Span]) -> ExportTraceServiceRequest:
         resource.resource.attributes.extend(_key_values(name | dict(members[0].resource)))
         resource.scope_spans.add().spans.extend(_to_message(span) for span in members)
     return request
+
+
+def to_json(spans: Iterable[Span]) -> str:
+    """Return the request that exports `spans` in OTLP/JSON, on one line."""
+    document = MessageToDict(to_protobuf(spans))
+    _rewrite_ids(document, lambda value: base64.b64decode(value).hex())
+    return json_line(document)
 
 
 def _batch(request: ExportTraceServiceRequest) -> Batch:
@@ -115,9 +122,9 @@ def _from_message(message: trace_pb2.Span, service: str, resource: Mapping[str, 
     return Span(
         trace_id=message.trace_id.hex(),
         span_id=message.span_id.hex(),
-        parent_id=None if parent in ("", "0" * 16) else parent,  # some exporters write zeros for none
+        parent_id=None if parent in ("", "0" * 16) else parent,  # some exporters write zeros for a root
         name=bounded_text(message.name),
-        kind=_KINDS.get(message.kind, SpanKind.UNSPECIFIED),
+        kind=_OTLP_KINDS.get(message.kind, SpanKind.UNSPECIFIED),
         service=service,
         start_ns=message.start_time_unix_nano,
         end_ns=message.end_time_unix_nano,
@@ -125,14 +132,14 @@ def _from_message(message: trace_pb2.Span, service: str, resource: Mapping[str, 
         status_message=bounded_text(message.status.message),
         attributes=attributes,
         resource=resource,
-        events=tuple(_event(event) for event in message.events[:MAX_EVENTS]),
+        events=tuple(_otlp_event(event) for event in message.events[:MAX_EVENTS]),
         trace_state=bounded_text(message.trace_state),
         dropped=dropped + message.dropped_attributes_count + max(0, len(message.events) - MAX_EVENTS),
         origin=Origin.OTLP,
     )
 
 
-def _event(event: trace_pb2.Span.Event) -> Event:
+def _otlp_event(event: trace_pb2.Span.Event) -> Event:
     attributes, _ = bounded_attributes(_pairs(event.attributes))
     return Event(min(event.time_unix_nano, 2**63 - 1), bounded_text(event.name), attributes)
 
@@ -155,24 +162,28 @@ def _value(message: AnyValue, depth: int = 0) -> Value:
     return value if isinstance(value, str | bool | int | float) else str(value)
 
 
-def _ids_to_base64(document: Any) -> None:
-    """Rewrites the ids in place: OTLP's JSON writes hex where protobuf's own JSON has base64."""
+def _rewrite_ids(document: Any, rewrite: Callable[[Any], str]) -> None:
+    """Rewrite the ids in place: OTLP/JSON writes hex, and protobuf's own JSON base64."""
     pending = [document]
     while pending:
         node = pending.pop()
         if isinstance(node, dict):
             for key in _ID_KEYS & node.keys():
-                node[key] = base64.b64encode(_id_bytes(node[key])).decode("ascii")
+                node[key] = rewrite(node[key])
             pending.extend(node.values())
         elif isinstance(node, list):
             pending.extend(node)
+
+
+def _hex_to_base64(value: Any) -> str:
+    return base64.b64encode(_id_bytes(value)).decode("ascii")
 
 
 def _id_bytes(value: Any) -> bytes:
     try:
         return bytes.fromhex(value)
     except (TypeError, ValueError):
-        return b"\0"  # no id has this length: the span is rejected, and the others of its request are not
+        return b"\0"  # an invalid length: only this span of the request is rejected
 
 
 def _resource_key(span: Span) -> tuple[str, str]:
@@ -186,7 +197,7 @@ def _to_message(span: Span) -> trace_pb2.Span:
         parent_span_id=bytes.fromhex(span.parent_id or ""),
         trace_state=span.trace_state,
         name=span.name,
-        kind=_KIND_NUMBERS.get(span.kind, trace_pb2.Span.SPAN_KIND_UNSPECIFIED),
+        kind=_OTLP_KIND_NUMBERS.get(span.kind, trace_pb2.Span.SPAN_KIND_UNSPECIFIED),
         start_time_unix_nano=span.start_ns,
         end_time_unix_nano=span.end_ns,
         attributes=_key_values(span.attributes),
@@ -210,7 +221,7 @@ def _key_values(attributes: Mapping[str, Value]) -> list[KeyValue]:
 
 def _any_value(value: Value) -> AnyValue:
     message = AnyValue()
-    if isinstance(value, bool):  # before int, which it is as well
+    if isinstance(value, bool):  # before int, its base class
         message.bool_value = value
     elif isinstance(value, int):
         message.int_value = value

@@ -1,4 +1,4 @@
-"""Keeps spans in an SQLite file: one process writes, any number read meanwhile."""
+"""Spans in an SQLite file: one process writes, and others can read at the same time."""
 
 import json
 import sqlite3
@@ -13,13 +13,13 @@ from hello_mesh.tracing.span import Event, Origin, Span, SpanKind, Status, padde
 
 DEFAULT_MAX_SPANS = 200_000
 
-# In the file's header, so that no other program's database is taken for ours.
+# In the file's header: identifies our files among other databases.
 _APPLICATION_ID = 1751610480
 _VERSION = 1
 
 _BUSY_SECONDS = 5.0
-# SQLite's own limit of variables in a statement was 999 for long.
-_MOST_VARIABLES = 500
+# Older SQLite versions allow 999 variables in a statement.
+_MAX_VARIABLES = 500
 
 _SCHEMA = """
 BEGIN;
@@ -35,7 +35,7 @@ CREATE TABLE spans (
     status TEXT NOT NULL,
     request_id TEXT,
     more TEXT NOT NULL,
-    -- Zipkin's two sides of a call may share one span id: both are kept.
+    -- The two sides of a call may share one span id in Zipkin: both are kept.
     PRIMARY KEY (trace_id, span_id, kind, service)
 );
 CREATE INDEX spans_by_request ON spans (request_id) WHERE request_id IS NOT NULL;
@@ -66,7 +66,7 @@ COMMIT;
 
 _COLUMNS = "trace_id, span_id, kind, service, parent_id, name, start_ns, end_ns, status, more"
 
-# What came first stays: nothing that is sent later can change a span that is stored.
+# The first span stays: a later request cannot change a stored span.
 _INSERT = f"""
 INSERT INTO spans ({_COLUMNS}, request_id) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 ON CONFLICT DO NOTHING
@@ -92,35 +92,35 @@ LIMIT :limit
 
 @dataclass(frozen=True)
 class TraceSummary:
-    """A trace in a line."""
+    """A trace in one line of a list."""
 
     trace_id: str
     start_ns: int
     end_ns: int
     spans: int
     errors: int
-    """How many of its spans failed."""
+    """The number of failed spans."""
     service: str
     name: str
-    """Of its root, or of the earliest span where no root came."""
+    """The name of its root, or of its earliest span if it has no root."""
 
 
 @dataclass(frozen=True)
 class TraceFilter:
-    """Which traces to list, latest first."""
+    """Which traces to list, newest first."""
 
     limit: int = 20
     service: str | None = None
-    """One that takes part, in full or without its namespace."""
+    """A service in the trace, in full or without its namespace."""
     failed: bool = False
-    """Only traces in which a span failed."""
+    """Only traces with a failed span."""
     min_duration_ns: int = 0
     since_ns: int = 0
     """Only traces that started at this time or later."""
 
 
 class Store:
-    """An open file of spans. Used by one thread at a time."""
+    """An open file of spans, for one thread at a time."""
 
     def __init__(self, path: Path, connection: sqlite3.Connection, max_spans: int) -> None:
         self._path = path
@@ -128,24 +128,24 @@ class Store:
         self._max_spans = max_spans
 
     def add(self, spans: Iterable[Span]) -> int:
-        """Stores spans, all of them or, on an error, none. Those that are there already stay as they are.
+        """Store spans: all, or none on an error. Spans that are already stored stay unchanged.
 
-        Where there are more than the store may hold then, the traces that came first go.
+        If the store exceeds its limit, the traces that were received first are removed.
 
         Returns:
-            How many were new.
+            The number of new spans.
 
         Raises:
             StoreError: the file cannot be written.
         """
         with self._writing() as connection:
-            new = sum(connection.execute(_INSERT, _row(span)).rowcount for span in spans)
+            new = sum(connection.execute(_INSERT, _to_row(span)).rowcount for span in spans)
             if new:
                 self._trim(connection)
         return new
 
     def trace(self, trace_id: str) -> tuple[Span, ...]:
-        """The spans of a trace, earliest first; none where it is not known.
+        """Return the spans of a trace, earliest first; none if the trace is unknown.
 
         Raises:
             StoreError: the file cannot be read.
@@ -153,41 +153,41 @@ class Store:
         return self._spans("trace_id = ?", (padded(trace_id.lower()),))
 
     def latest(self, since_ns: int = 0, limit: int = 10_000) -> tuple[Span, ...]:
-        """The spans that started at `since_ns` or later, the last `limit` of them, latest first.
+        """Return the newest `limit` spans that started at `since_ns` or later, newest first.
 
         Raises:
             StoreError: the file cannot be read.
         """
         return self._spans("start_ns >= ?", (since_ns,), f"start_ns DESC LIMIT {limit:d}")
 
-    def recent(self, wanted: TraceFilter = TraceFilter()) -> tuple[TraceSummary, ...]:
-        """The traces that `wanted` lets pass, latest first.
+    def recent(self, matching: TraceFilter = TraceFilter()) -> tuple[TraceSummary, ...]:
+        """Return the traces that match a filter, newest first.
 
         Raises:
             StoreError: the file cannot be read.
         """
         variables = {
-            "service": wanted.service,
-            "failed": wanted.failed,
-            "min_duration_ns": wanted.min_duration_ns,
-            "since_ns": wanted.since_ns,
-            "limit": wanted.limit,
+            "service": matching.service,
+            "failed": matching.failed,
+            "min_duration_ns": matching.min_duration_ns,
+            "since_ns": matching.since_ns,
+            "limit": matching.limit,
         }
         return tuple(TraceSummary(*row) for row in self._rows(_SUMMARIES, variables))
 
     def with_request_ids(self, request_ids: Iterable[str]) -> tuple[str, ...]:
-        """The traces in which a span carries one of the x-request-ids.
+        """Return the ids of traces with a span of one of these x-request-ids.
 
         Raises:
             StoreError: the file cannot be read.
         """
-        wanted = tuple(request_ids)[:_MOST_VARIABLES]
-        places = ", ".join("?" * len(wanted))
+        ids = tuple(request_ids)[:_MAX_VARIABLES]
+        places = ", ".join("?" * len(ids))
         query = f"SELECT DISTINCT trace_id FROM spans WHERE request_id IN ({places})"  # noqa: S608
-        return tuple(row[0] for row in self._rows(query, wanted))
+        return tuple(row[0] for row in self._rows(query, ids))
 
     def rooted_between(self, start_ns: int, end_ns: int, limit: int = 200) -> tuple[str, ...]:
-        """The traces of which a root started in this time.
+        """Return the ids of traces with a root that started in this time.
 
         Raises:
             StoreError: the file cannot be read.
@@ -199,7 +199,7 @@ class Store:
         return tuple(row[0] for row in self._rows(query, (start_ns, end_ns, limit)))
 
     def version(self) -> int:
-        """A number that changes when another process, or another part of this one, has written.
+        """Return a number that changes when another connection has written.
 
         Raises:
             StoreError: the file cannot be read.
@@ -211,46 +211,51 @@ class Store:
         self, where: str, variables: Sequence[Any], order: str = "start_ns, end_ns DESC"
     ) -> tuple[Span, ...]:
         query = f"SELECT {_COLUMNS} FROM spans WHERE {where} ORDER BY {order}"  # noqa: S608
-        return tuple(_span(row) for row in self._rows(query, variables))
+        return tuple(_from_row(row) for row in self._rows(query, variables))
 
     def _rows(self, query: str, variables: Any) -> list[tuple[Any, ...]]:
-        with _explained(self._path):
+        with _store_errors(self._path):
             return self._connection.execute(query, variables).fetchall()
 
     @contextmanager
     def _writing(self) -> Iterator[sqlite3.Connection]:
-        with _explained(self._path), self._connection:  # a transaction: commits, or rolls back on an error
+        with (
+            _store_errors(self._path),
+            self._connection,
+        ):  # a transaction: it commits, or rolls back on an error
             yield self._connection
 
     def _trim(self, connection: sqlite3.Connection) -> None:
         surplus = connection.execute("SELECT sum(spans) FROM traces").fetchone()[0] - self._max_spans
         oldest = connection.execute("SELECT arrival, trace_id, spans FROM traces ORDER BY arrival")
-        gone: list[tuple[int, str]] = []
+        removed: list[tuple[int, str]] = []
         while surplus > 0:
             arrival, trace_id, count = oldest.fetchone()
-            gone.append((arrival, trace_id))
+            removed.append((arrival, trace_id))
             surplus -= count
         oldest.close()
-        connection.executemany("DELETE FROM spans WHERE trace_id = ?", [(trace_id,) for _, trace_id in gone])
-        connection.executemany("DELETE FROM traces WHERE arrival = ?", [(arrival,) for arrival, _ in gone])
+        connection.executemany(
+            "DELETE FROM spans WHERE trace_id = ?", [(trace_id,) for _, trace_id in removed]
+        )
+        connection.executemany("DELETE FROM traces WHERE arrival = ?", [(arrival,) for arrival, _ in removed])
 
 
 @contextmanager
 def writing(path: Path, max_spans: int = DEFAULT_MAX_SPANS) -> Iterator[Store]:
-    """Opens the file `path` for a collector, and makes it where it is not there.
+    """Open a file for a collector, and create it if it does not exist.
 
     Args:
         path: the file.
-        max_spans: how many spans it may hold.
+        max_spans: the limit of stored spans.
 
     Raises:
-        StoreError: it cannot be made or written, or is not a file of ours.
+        StoreError: it cannot be created or written, or is not a file of spans.
     """
-    with _explained(path):
+    with _store_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        connection = _connect(path, "rwc")
+        connection = _open_database(path, "rwc")
     try:
-        with _explained(path):
+        with _store_errors(path):
             _prepare(path, connection)
         yield Store(path, connection, max_spans)
     finally:
@@ -259,18 +264,18 @@ def writing(path: Path, max_spans: int = DEFAULT_MAX_SPANS) -> Iterator[Store]:
 
 @contextmanager
 def reading(path: Path) -> Iterator[Store]:
-    """Opens the file `path` to read what a collector wrote, or is still writing.
+    """Open a file for reading, also while a collector writes to it.
 
     Raises:
-        StoreError: it is not there, cannot be read, or is not a file of ours.
+        StoreError: it is missing, cannot be read, or is not a file of spans.
     """
     if not path.exists():
-        raise StoreError(f"{path} is not there: no span was collected yet (hello-grpc-traces collect)")
-    with _explained(path):
-        # Not read-only: the first reader of a WAL file makes the index beside it.
-        connection = _connect(path, "rw")
+        raise StoreError(f"span store {path} not found: run hello-grpc-traces collect, or set --store")
+    with _store_errors(path):
+        # Not read-only: the first reader of a WAL file creates its index.
+        connection = _open_database(path, "rw")
     try:
-        with _explained(path):
+        with _store_errors(path):
             _check(path, connection)
             connection.execute("PRAGMA query_only = ON")
         yield Store(path, connection, DEFAULT_MAX_SPANS)
@@ -278,7 +283,7 @@ def reading(path: Path) -> Iterator[Store]:
         connection.close()
 
 
-def _connect(path: Path, mode: str) -> sqlite3.Connection:
+def _open_database(path: Path, mode: str) -> sqlite3.Connection:
     # A collector opens in one thread and writes in another, never in both at once.
     uri = f"{path.absolute().as_uri()}?mode={mode}"
     return sqlite3.connect(uri, timeout=_BUSY_SECONDS, uri=True, check_same_thread=False)
@@ -286,11 +291,11 @@ def _connect(path: Path, mode: str) -> sqlite3.Connection:
 
 def _prepare(path: Path, connection: sqlite3.Connection) -> None:
     if connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0] == 0:
-        # WAL: readers and the writer do not wait for each other.
+        # WAL: readers and the writer do not block each other.
         connection.execute("PRAGMA journal_mode = WAL")
         _create(connection)
     _check(path, connection)
-    # In WAL mode a crash of the machine may lose the last spans, and harms none before them.
+    # In WAL mode, a crash of the host may lose the last spans, but no earlier ones.
     connection.execute("PRAGMA synchronous = NORMAL")
 
 
@@ -301,7 +306,7 @@ def _create(connection: sqlite3.Connection) -> None:
         connection.rollback()
         if connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0] == 0:
             raise
-        # Somebody else has made the tables at the same moment.
+        # Another process created the tables at the same moment.
 
 
 def _check(path: Path, connection: sqlite3.Connection) -> None:
@@ -312,16 +317,16 @@ def _check(path: Path, connection: sqlite3.Connection) -> None:
 
 
 @contextmanager
-def _explained(path: Path) -> Iterator[None]:
-    """Turns what the file system and SQLite say into one line that names the file."""
+def _store_errors(path: Path) -> Iterator[None]:
+    """Translate errors of SQLite and the file system into one line that names the file."""
     try:
         yield
     except (sqlite3.Error, OSError) as error:
         reason = getattr(error, "strerror", None) or error
-        raise StoreError(f"the span store {path} cannot be used: {reason}") from error
+        raise StoreError(f"cannot use span store {path}: {reason}") from error
 
 
-def _row(span: Span) -> tuple[str | int | None, ...]:
+def _to_row(span: Span) -> tuple[str | int | None, ...]:
     more = {
         "message": span.status_message,
         "attributes": span.attributes,
@@ -346,7 +351,7 @@ def _row(span: Span) -> tuple[str | int | None, ...]:
     )
 
 
-def _span(row: Sequence[Any]) -> Span:
+def _from_row(row: Sequence[Any]) -> Span:
     trace_id, span_id, kind, service, parent_id, name, start_ns, end_ns, status, more = row
     values = json.loads(more)
     return Span(

@@ -1,8 +1,8 @@
-"""The wanted tree as data, held against the spans that came: what differs, and what is likely to cause it.
+"""The expected tree as data, compared with the spans that were received: differences and likely causes.
 
-A hop that does not forward the trace headers breaks a trace in two: its outbound span begins a trace of its
-own. So the rest of a broken trace is sought among the other traces, by the x-request-id, where that was
-forwarded, and otherwise by time: it begins while the span from which it was torn off was running.
+A hop that does not propagate the trace headers breaks a trace in two: its outbound span starts a trace of its
+own. The detached fragment is searched among other traces: by x-request-id if that was propagated; otherwise
+by time, as it starts while the span that should be its parent is running.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -12,17 +12,18 @@ from fnmatch import fnmatchcase
 
 from hello_mesh.base.text import excerpt
 from hello_mesh.tracing.span import Origin, Span, SpanKind
-from hello_mesh.tracing.tree import Node, Tree, build, where
+from hello_mesh.tracing.tree import Node, Tree, build
+from hello_mesh.tracing.verdict.findings import span_label
 
 CLOCKS_NS = 100_000_000
 """How far apart the clocks of two machines may be."""
 
-# Of many surplus spans, so many are told one by one.
-_TOLD_EXTRAS = 10
+# How many extra spans are reported one by one.
+_REPORTED_EXTRAS = 10
 
 
 class MismatchKind(StrEnum):
-    """How a trace can differ from the wanted tree."""
+    """How a trace can differ from the expected tree."""
 
     NO_SPANS = "no-spans"
     NOT_FORWARDED = "not-forwarded"
@@ -37,29 +38,29 @@ class MismatchKind(StrEnum):
 
 @dataclass(frozen=True)
 class TraceMismatch:
-    """One difference."""
+    """One difference between a trace and the expected tree."""
 
     kind: MismatchKind
     service: str | None
-    """The service to look at first."""
+    """The service to check first."""
     text: str
-    """What differs and what is likely to cause it, in one line."""
+    """The difference and its likely cause, in one line."""
 
 
 @dataclass(frozen=True)
 class ExpectedSpan:
-    """A span that a trace should have, and those below it."""
+    """A span that a trace should have, with its child spans."""
 
     service: str
     """In full (`grpc-server-svc2.grpc-tracing`), or without the namespace."""
     kinds: frozenset[SpanKind] = frozenset()
-    """Which side of a call it may describe; empty: any."""
+    """The allowed kinds; empty allows any."""
     operation: str = "*"
-    """A pattern for its name, as of file names."""
+    """A pattern for its name, with the wildcards of file names."""
     children: tuple["ExpectedSpan", ...] = ()
 
     def fits(self, span: Span) -> bool:
-        """Whether `span`, by itself, can be this one."""
+        """Return whether `span` by itself matches."""
         return (
             _is_of(span, self.service)
             and (not self.kinds or span.kind in self.kinds)
@@ -68,7 +69,7 @@ class ExpectedSpan:
 
     @property
     def label(self) -> str:
-        """As texts name it: its service and side."""
+        """The span as texts name it: its service and side."""
         sides = {SpanKind.SERVER: "inbound ", SpanKind.CLIENT: "outbound "}
         side = "".join(sides.get(kind, "") for kind in self.kinds) if len(self.kinds) == 1 else ""
         return f"the {side}span of {excerpt(self.service, 80)}"
@@ -76,66 +77,68 @@ class ExpectedSpan:
 
 @dataclass(frozen=True)
 class Comparison:
-    """What came of holding spans against a wanted tree."""
+    """The result of comparing a trace with the expected tree."""
 
     mismatches: tuple[TraceMismatch, ...]
-    pieces: tuple[str, ...] = ()
-    """Other traces in which the rest of a broken one was found. Where no x-request-id tells, it may be that
-    of another call that ran at the same moment and broke at the same hop."""
+    fragments: tuple[str, ...] = ()
+    """The ids of other traces that hold detached spans. Without an x-request-id, they may belong to another
+    call that broke at the same hop at the same moment."""
     complete: bool = False
-    """Whether each wanted span was found, be it in the wrong place."""
+    """Whether each expected span was found, possibly in the wrong position."""
 
     @property
     def ok(self) -> bool:
-        """Whether the trace is as wanted."""
+        """Whether the trace is as expected."""
         return not self.mismatches
 
 
 def expected_chain(
     hops: Sequence[str], *, gateway: str | None = None, requestor: str | None = None
 ) -> ExpectedSpan:
-    """The tree that sidecars make of a chain of hops.
+    """Return the tree of spans that sidecars record for a chain of hops.
 
     Args:
         hops: the services, first hop first; at least one.
-        gateway: the service before them, where there is one.
-        requestor: the service that sends the first span, where the caller itself does.
+        gateway: the service of the gateway in front of them, if there is one.
+        requestor: the service of the caller's own span, if it records one.
     """
-    way = [] if requestor is None else [(requestor, frozenset({SpanKind.CLIENT}))]
-    way += [] if gateway is None else [(gateway, frozenset())]  # which side its span shows is its setting
+    path = [] if requestor is None else [(requestor, frozenset({SpanKind.CLIENT}))]
+    path += (
+        [] if gateway is None else [(gateway, frozenset())]
+    )  # its configuration decides about the kind of its span
     for hop in hops:
-        way += [(hop, frozenset({SpanKind.SERVER})), (hop, frozenset({SpanKind.CLIENT}))]
-    way.pop()  # the last hop calls nobody
-    wanted: tuple[ExpectedSpan, ...] = ()
-    for service, kinds in reversed(way):
-        wanted = (ExpectedSpan(service, kinds, children=wanted),)
-    return wanted[0]
+        path += [(hop, frozenset({SpanKind.SERVER})), (hop, frozenset({SpanKind.CLIENT}))]
+    path.pop()  # the last hop calls no other
+    expected: tuple[ExpectedSpan, ...] = ()
+    for service, kinds in reversed(path):
+        expected = (ExpectedSpan(service, kinds, children=expected),)
+    return expected[0]
 
 
 def compare(
-    found: Sequence[Span], wanted: ExpectedSpan, related: Iterable[Sequence[Span]] = ()
+    found: Sequence[Span], expected: ExpectedSpan, related: Iterable[Sequence[Span]] = ()
 ) -> Comparison:
-    """Holds the spans of a trace against the tree that it should be.
+    """Compare the spans of a trace with the expected tree.
 
-    What is above the wanted root is not judged: it belongs to the caller.
+    Ancestors of the expected root are ignored: they belong to the caller.
 
     Args:
-        found: the spans that came under the trace's id.
-        wanted: the tree.
-        related: other traces, in which the rest of this one may be.
+        found: the spans with the trace's id.
+        expected: the tree.
+        related: other traces, which may hold detached spans of this one.
     """
     if not found:
         text = (
-            "no span came under this trace id: it is not sampled, tracing is off, the mesh reads other"
-            " headers than the caller sent (W3C or B3), or its spans go elsewhere"
+            "no span has this trace id: the trace is not sampled, tracing is off, the mesh uses another"
+            " header family than the caller (W3C or B3), or spans are exported elsewhere"
         )
         return Comparison((TraceMismatch(MismatchKind.NO_SPANS, None, text),))
-    return TraceMatcher(found, wanted, related).result()
+    return TraceMatcher(found, expected, related).result()
 
 
 @dataclass(frozen=True)
-class _Place:
-    """Where a wanted span was found."""
+class _Position:
+    """The position at which an expected span was found."""
 
     tree: Tree
     node: Node
@@ -150,191 +153,203 @@ class _Place:
 
 
 @dataclass(frozen=True)
-class _Step:
-    """A wanted span and the number of the one above it."""
+class _ExpectedStep:
+    """An expected span and the number of its parent."""
 
-    wanted: ExpectedSpan
+    expected: ExpectedSpan
     above: int | None
 
 
 class TraceMatcher:
-    """One comparison: first every wanted span gets a place where there is one, then places are judged."""
+    """One comparison: first, find a position for every expected span; then, evaluate the positions."""
 
     def __init__(
-        self, found: Sequence[Span], wanted: ExpectedSpan, related: Iterable[Sequence[Span]]
+        self, found: Sequence[Span], expected: ExpectedSpan, related: Iterable[Sequence[Span]]
     ) -> None:
         self._tree = build(found)
-        self._pieces = [build(spans) for spans in related if spans]
-        self._steps = list(_flattened(wanted))
-        self._below = {id(tree): _counts_below(tree) for tree in (self._tree, *self._pieces)}
+        self._fragments = [build(spans) for spans in related if spans]
+        self._steps = list(_flattened(expected))
+        self._below = {id(tree): _counts_below(tree) for tree in (self._tree, *self._fragments)}
         self._request_ids = {node.span.request_id for node in self._tree.nodes if node.span.request_id}
         self._used: set[tuple[int, int]] = set()
-        self._places: list[_Place | None] = []
+        self._positions: list[_Position | None] = []
 
     def result(self) -> Comparison:
         for number, step in enumerate(self._steps):
-            place = self._find(number, step)
-            self._places.append(place)
-            if place:
-                self._used.add(place.key)
+            position = self._find(number, step)
+            self._positions.append(position)
+            if position:
+                self._used.add(position.key)
         mismatches = [*self._misplaced(), *self._missing(), *self._surplus()]
-        pieces = dict.fromkeys(
-            place.span.trace_id for place in self._places if place and place.tree is not self._tree
+        fragments = dict.fromkeys(
+            position.span.trace_id
+            for position in self._positions
+            if position and position.tree is not self._tree
         )
-        return Comparison(tuple(mismatches), tuple(pieces), all(self._places))
+        return Comparison(tuple(mismatches), tuple(fragments), all(self._positions))
 
-    # Finding places
+    # Find positions
 
-    def _find(self, number: int, step: _Step) -> _Place | None:
+    def _find(self, number: int, step: _ExpectedStep) -> _Position | None:
         anchor = self._anchor(number)
         tree = anchor.tree if anchor else self._tree
-        candidates = [node for node in tree.nodes if self._is_free(tree, node, step.wanted)]
+        candidates = [node for node in tree.nodes if self._is_free(tree, node, step.expected)]
         if candidates:
-            return _Place(tree, max(candidates, key=lambda node: self._rank(tree, node, anchor)))
+            return _Position(tree, max(candidates, key=lambda node: self._rank(tree, node, anchor)))
         if self._goes_on_in(tree, number):
-            return None  # only this span is missing: what comes behind it is of this very trace
-        torn = [_Place(piece, node) for piece in self._pieces for node in self._torn(piece, step, anchor)]
-        return max(torn, key=lambda place: self._likelihood(place, anchor), default=None)
+            return None  # only this span is missing: its descendants are in this trace
+        detached = [
+            _Position(fragment, node)
+            for fragment in self._fragments
+            for node in self._detached(fragment, step, anchor)
+        ]
+        return max(detached, key=lambda position: self._likelihood(position, anchor), default=None)
 
     def _goes_on_in(self, tree: Tree, number: int) -> bool:
-        """Whether a wanted span below this one is in the tree."""
+        """Return whether a descendant of this expected span is in the tree."""
         below = {number}
         for other in range(number + 1, len(self._steps)):
             step = self._steps[other]
             if step.above in below:
                 below.add(other)
-                if any(self._is_free(tree, node, step.wanted) for node in tree.nodes):
+                if any(self._is_free(tree, node, step.expected) for node in tree.nodes):
                     return True
         return False
 
-    def _anchor(self, number: int) -> _Place | None:
-        """Where the nearest span above a wanted one was found."""
+    def _anchor(self, number: int) -> _Position | None:
+        """Return the position of an expected span's nearest ancestor that was found."""
         above = self._steps[number].above
-        while above is not None and self._places[above] is None:
+        while above is not None and self._positions[above] is None:
             above = self._steps[above].above
-        return None if above is None else self._places[above]
+        return None if above is None else self._positions[above]
 
-    def _is_free(self, tree: Tree, node: Node, wanted: ExpectedSpan) -> bool:
-        return wanted.fits(node.span) and (id(tree), node.index) not in self._used
+    def _is_free(self, tree: Tree, node: Node, expected: ExpectedSpan) -> bool:
+        return expected.fits(node.span) and (id(tree), node.index) not in self._used
 
-    def _rank(self, tree: Tree, node: Node, anchor: _Place | None) -> tuple[bool, bool, int, int]:
-        """The greater, the better a place: below the anchor, best right below; of several, as after a
-        retry, the one with most below it; else the first."""
+    def _rank(self, tree: Tree, node: Node, anchor: _Position | None) -> tuple[bool, bool, int, int]:
+        """Return the quality of a position, to compare with others.
+
+        A child of the anchor is best, then another descendant. Of several, as after a retry, the one with
+        most descendants is best; otherwise the first.
+        """
         counts = self._below[id(tree)]
         above = anchor.node.index if anchor else -1
         near = anchor is not None and node.parent == above
-        # A node's descendants follow it without a break.
+        # The descendants of a node follow it directly.
         below = anchor is not None and above < node.index <= above + counts[above]
         return near, below, counts[node.index], -node.index
 
-    def _torn(self, piece: Tree, step: _Step, anchor: _Place | None) -> Iterator[Node]:
-        """The roots of another trace that can be a wanted span which was torn off this one."""
+    def _detached(self, fragment: Tree, step: _ExpectedStep, anchor: _Position | None) -> Iterator[Node]:
+        """Yield the roots of another trace that match an expected span and may belong to this trace."""
         spans = [anchor.span] if anchor else [root.span for root in self._tree.roots]
-        for node in piece.roots:
+        for node in fragment.roots:
             begins = node.span.parent_id is None and any(_starts_within(node.span, span) for span in spans)
-            if self._is_free(piece, node, step.wanted) and (
+            if self._is_free(fragment, node, step.expected) and (
                 begins or node.span.request_id in self._request_ids
             ):
                 yield node
 
-    def _likelihood(self, place: _Place, anchor: _Place | None) -> tuple[bool, int]:
-        """The greater, the likelier a torn-off span is this trace's. The request id names the right one; by
-        time alone it may be that of a call that ran at the same moment."""
-        frame = anchor.span if anchor else self._tree.nodes[0].span
-        early = max(0, frame.start_ns - place.span.start_ns)
-        late = max(0, place.span.end_ns - frame.end_ns)
-        return place.span.request_id in self._request_ids, -early - late
+    def _likelihood(self, position: _Position, anchor: _Position | None) -> tuple[bool, int]:
+        """Return how likely a detached span belongs to this trace, to compare with others.
 
-    # Judging places
+        The request id is certain. By time alone, it may belong to another call at the same moment.
+        """
+        frame = anchor.span if anchor else self._tree.nodes[0].span
+        early = max(0, frame.start_ns - position.span.start_ns)
+        late = max(0, position.span.end_ns - frame.end_ns)
+        return position.span.request_id in self._request_ids, -early - late
+
+    # Evaluate positions
 
     def _misplaced(self) -> Iterator[TraceMismatch]:
-        for number, (step, place) in enumerate(zip(self._steps, self._places, strict=True)):
+        for number, (step, position) in enumerate(zip(self._steps, self._positions, strict=True)):
             anchor = self._anchor(number)
             tree = anchor.tree if anchor else self._tree
-            if place is None:
+            if position is None:
                 continue
-            if place.tree is not tree:
-                yield self._torn_off(step, anchor)
-            elif anchor and self._places[step.above or 0] is anchor and not self._hangs_right(place, anchor):
-                yield _wrong_parent(step.wanted, place, anchor)
+            if position.tree is not tree:
+                yield self._detachment(step, anchor)
+            elif (
+                anchor
+                and self._positions[step.above or 0] is anchor
+                and not self._has_right_parent(position, anchor)
+            ):
+                yield _wrong_parent(step.expected, position, anchor)
 
-    def _torn_off(self, step: _Step, anchor: _Place | None) -> TraceMismatch:
-        above = None if step.above is None else self._steps[step.above].wanted
-        begins = f"{step.wanted.label} starts a trace of its own"
+    def _detachment(self, step: _ExpectedStep, anchor: _Position | None) -> TraceMismatch:
+        above = None if step.above is None else self._steps[step.above].expected
+        begins = f"{step.expected.label} starts a trace of its own"
         if above is None or anchor is None:
-            text = f"{begins}: it does not continue the caller's ({_SPEAK})"
-            return TraceMismatch(MismatchKind.NOT_CONTINUED, step.wanted.service, text)
+            text = f"{begins}: it does not continue the caller's ({_CHECK_FAMILY})"
+            return TraceMismatch(MismatchKind.NOT_CONTINUED, step.expected.service, text)
         service = excerpt(above.service, 80)
-        if above.service == step.wanted.service:
+        if above.service == step.expected.service:
             begins = "its outbound span starts a trace of its own"
-        elif self._places[step.above or 0]:
-            text = f"{begins}: it does not continue that of {service} ({_SPEAK})"
-            return TraceMismatch(MismatchKind.NOT_CONTINUED, step.wanted.service, text)
-        # An application stands between two proxies. Where its own proxy's outbound span is missing as well,
-        # the next proxy's is the first to show what the application sent.
-        text = f"{service} did not forward {_headers(anchor.span)}: {begins}"
+        elif self._positions[step.above or 0]:
+            text = f"{begins}: it does not continue the one of {service} ({_CHECK_FAMILY})"
+            return TraceMismatch(MismatchKind.NOT_CONTINUED, step.expected.service, text)
+        # An application is between two proxies. If its own proxy's outbound span is missing, too, the span of
+        # the next proxy is the first that shows what the application sent.
+        text = f"{service} did not propagate {_header_names(anchor.span)}: {begins}"
         return TraceMismatch(MismatchKind.NOT_FORWARDED, above.service, text)
 
-    def _hangs_right(self, place: _Place, anchor: _Place) -> bool:
-        """Whether a span hangs under its anchor, spans of the application between them let pass."""
-        hops = {_hop(place.span), _hop(anchor.span)}
-        node = place.tree.parent(place.node)
+    def _has_right_parent(self, position: _Position, anchor: _Position) -> bool:
+        """Return whether a span is a descendant of its anchor, with only the application's spans between."""
+        hops = {_short_service(position.span), _short_service(anchor.span)}
+        node = position.tree.parent(position.node)
         between: list[Node] = []
         while node is not None and node is not anchor.node:
-            if _hop(node.span) not in hops:
+            if _short_service(node.span) not in hops:
                 return False
             between.append(node)
-            node = place.tree.parent(node)
-        self._used.update((id(place.tree), inner.index) for inner in between)
+            node = position.tree.parent(node)
+        self._used.update((id(position.tree), inner.index) for inner in between)
         return node is not None
 
-    # Judging what is missing
+    # Evaluate missing spans
 
     def _missing(self) -> Iterator[TraceMismatch]:
-        for number, place in enumerate(self._places):
+        for number, position in enumerate(self._positions):
             above = self._steps[number].above
-            begins = above is None or self._places[above] is not None
-            if place is None and begins:
-                yield _missing(self._hole(number))
+            begins = above is None or self._positions[above] is not None
+            if position is None and begins:
+                yield _missing(self._missing_run(number))
 
     def _run(self, number: int) -> list[int]:
-        """The wanted spans that are missing together: this one, and those below it without a found one
-        between."""
+        """Return the expected spans that are missing together: this one and its missing descendants."""
         run = [number]
         for other in range(number + 1, len(self._steps)):
-            if self._steps[other].above in run and self._places[other] is None:
+            if self._steps[other].above in run and self._positions[other] is None:
                 run.append(other)
         return run
 
-    def _first_behind(self, run: Sequence[int]) -> int | None:
-        """The first wanted span below a missing run that was found."""
-        behind = (
-            number for number, step in enumerate(self._steps) if step.above in run and number not in run
-        )
-        return next(behind, None)
+    def _first_after(self, run: Sequence[int]) -> int | None:
+        """Return the first expected span below a missing run that was found."""
+        after = (number for number, step in enumerate(self._steps) if step.above in run and number not in run)
+        return next(after, None)
 
-    def _hole(self, number: int) -> "_Hole":
+    def _missing_run(self, number: int) -> "_MissingRun":
         run = self._run(number)
-        behind = self._first_behind(run)
-        return _Hole(
-            tuple(self._steps[other].wanted for other in run),
+        after = self._first_after(run)
+        return _MissingRun(
+            tuple(self._steps[other].expected for other in run),
             self._anchor(number),
-            None if behind is None else self._places[behind],
-            None if behind is None else self._steps[behind].wanted,
+            None if after is None else self._positions[after],
+            None if after is None else self._steps[after].expected,
         )
 
-    # Judging what is too much
+    # Evaluate extra spans
 
     def _surplus(self) -> Iterator[TraceMismatch]:
         extras = list(self._extras())
-        for node in extras[:_TOLD_EXTRAS]:
+        for node in extras[:_REPORTED_EXTRAS]:
             yield self._extra(node)
-        if len(extras) > _TOLD_EXTRAS:
-            text = f"and {len(extras) - _TOLD_EXTRAS} more spans that are not wanted"
+        if len(extras) > _REPORTED_EXTRAS:
+            text = f"and {len(extras) - _REPORTED_EXTRAS} more unexpected spans"
             yield TraceMismatch(MismatchKind.EXTRA, None, text)
 
     def _extras(self) -> Iterator[Node]:
-        """The spans of the trace that have no place in the wanted tree, without those below another such."""
+        """Yield spans that match no expected span, without their descendants."""
         passed = set(self._above_root())
         surplus: set[int] = set()
         for node in self._tree.nodes:
@@ -349,9 +364,9 @@ class TraceMatcher:
                 yield node
 
     def _above_root(self) -> Iterator[int]:
-        """What stands above the first wanted span that was found."""
-        place = next((place for place in self._places if place), None)
-        node = self._tree.parent(place.node) if place and place.tree is self._tree else None
+        """Yield the ancestors of the first expected span that was found."""
+        position = next((position for position in self._positions if position), None)
+        node = self._tree.parent(position.node) if position and position.tree is self._tree else None
         while node is not None:
             yield node.index
             node = self._tree.parent(node)
@@ -359,111 +374,113 @@ class TraceMatcher:
     def _extra(self, node: Node) -> TraceMismatch:
         span = node.span
         below = self._below[id(self._tree)][node.index]
-        more = f" and {below} below it" if below else ""
+        more = f" and {below} of its descendants" if below else ""
         service = span.service
-        if not any(_is_of(span, step.wanted.service) for step in self._steps):
-            text = f"{where(span)}{more}: a service that this call should not meet"
+        if not any(_is_of(span, step.expected.service) for step in self._steps):
+            text = f"{span_label(span)}{more}: an unexpected service"
             return TraceMismatch(MismatchKind.UNEXPECTED_SERVICE, service, text)
         again = any(
-            place and place.span.kind is span.kind and place.span.service == service for place in self._places
+            position and position.span.kind is span.kind and position.span.service == service
+            for position in self._positions
         )
-        cause = "called once more, as by a retry" if again else "not wanted here"
-        return TraceMismatch(MismatchKind.EXTRA, service, f"{where(span)}{more}: {cause}")
+        cause = "a repeated call, such as a retry" if again else "unexpected here"
+        return TraceMismatch(MismatchKind.EXTRA, service, f"{span_label(span)}{more}: {cause}")
 
 
 @dataclass(frozen=True)
-class _Hole:
-    """ExpectedSpan spans that are missing together."""
+class _MissingRun:
+    """Expected spans that are missing together."""
 
-    wanted: tuple[ExpectedSpan, ...]
-    anchor: _Place | None
-    """The nearest found one above them."""
-    behind: _Place | None
-    """The first found one below them."""
-    wanted_behind: ExpectedSpan | None
+    expected: tuple[ExpectedSpan, ...]
+    anchor: _Position | None
+    """The nearest ancestor that was found."""
+    after: _Position | None
+    """The first descendant that was found."""
+    expected_after: ExpectedSpan | None
 
     @property
     def service(self) -> str:
-        return self.wanted[0].service
+        return self.expected[0].service
 
     @property
     def services(self) -> str:
-        return excerpt(", ".join(dict.fromkeys(wanted.service for wanted in self.wanted)), 200)
+        return excerpt(", ".join(dict.fromkeys(expected.service for expected in self.expected)), 200)
 
     @property
     def label(self) -> str:
-        count = len(self.wanted)
-        return self.wanted[0].label if count == 1 else f"{count} spans of {self.services}"
+        count = len(self.expected)
+        return self.expected[0].label if count == 1 else f"{count} spans of {self.services}"
 
 
-_SPEAK = "do both speak the same headers, W3C or B3?"
+_CHECK_FAMILY = "check that both use the same header family, W3C or B3"
 
 
-def _missing(hole: _Hole) -> TraceMismatch:
-    if hole.behind is not None and hole.wanted_behind is not None:
-        return _missing_between(hole, hole.behind, hole.wanted_behind)
-    if hole.anchor is None:
-        text = f"{hole.label}: missing, and nothing else is there that is wanted: the trace of another call"
-        return TraceMismatch(MismatchKind.MISSING, hole.service, text)
-    above = hole.anchor.span
+def _missing(run: _MissingRun) -> TraceMismatch:
+    if run.after is not None and run.expected_after is not None:
+        return _missing_between(run, run.after, run.expected_after)
+    if run.anchor is None:
+        text = f"{run.label}: missing, like every other expected span: this trace is of another call"
+        return TraceMismatch(MismatchKind.MISSING, run.service, text)
+    above = run.anchor.span
     if above.failed:
-        text = f"the call ended before it: {where(above)} failed{_failure(above)}; missing: {hole.label}"
-        return TraceMismatch(MismatchKind.NOT_REACHED, hole.service, text)
-    if _is_of(above, hole.service):
-        cause = "made no call, made it past its sidecar, or in a new trace that is not sampled"
+        text = f"the call failed earlier: {span_label(above)}{_failure_text(above)}; missing: {run.label}"
+        return TraceMismatch(MismatchKind.NOT_REACHED, run.service, text)
+    if _is_of(above, run.service):
+        cause = "did not call downstream, bypassed its sidecar, or started an unsampled trace"
     else:
-        cause = "has no sidecar, or one that records nothing"
-    text = f"{hole.label}: missing; still on the way, or {excerpt(hole.service, 80)} {cause}"
-    return TraceMismatch(MismatchKind.MISSING, hole.service, text)
+        cause = "has no sidecar, or one that records no spans"
+    text = f"{run.label}: missing: not exported yet, or {excerpt(run.service, 80)} {cause}"
+    return TraceMismatch(MismatchKind.MISSING, run.service, text)
 
 
-def _missing_between(hole: _Hole, behind: _Place, wanted: ExpectedSpan) -> TraceMismatch:
-    anchor = hole.anchor
+def _missing_between(run: _MissingRun, after: _Position, expected: ExpectedSpan) -> TraceMismatch:
+    anchor = run.anchor
     if anchor is None:
-        cause = "the call did not pass it, or it records nothing, or they are still on the way"
-        text = f"{hole.label}: missing above {wanted.label}; {cause}"
-        return TraceMismatch(MismatchKind.MISSING, hole.service, text)
-    if behind.tree is anchor.tree and behind.node.parent == anchor.node.index:
-        text = f"{hole.services} has no sidecar on this way: {wanted.label} hangs under {where(anchor.span)}"
-        return TraceMismatch(MismatchKind.NO_SIDECAR, hole.service, f"{text}; missing: {hole.label}")
-    if behind.tree is anchor.tree and behind.span.parent_id is not None and behind.node.parent is None:
+        cause = "the call did not pass it, it records no spans, or they are not exported yet"
+        text = f"{run.label}: missing, the parent of {expected.label}: {cause}"
+        return TraceMismatch(MismatchKind.MISSING, run.service, text)
+    if after.tree is anchor.tree and after.node.parent == anchor.node.index:
         text = (
-            f"{hole.label}: made, as {wanted.label} hangs under it, but not here: still on the way, or lost"
+            f"{run.services} has no sidecar on this path: {expected.label} is a child of"
+            f" {span_label(anchor.span)}; missing: {run.label}"
         )
-        return TraceMismatch(MismatchKind.MISSING, hole.service, text)
-    text = f"{hole.label}: missing; {hole.services} has no sidecar on this way, or one that records nothing"
-    return TraceMismatch(MismatchKind.MISSING, hole.service, text)
+        return TraceMismatch(MismatchKind.NO_SIDECAR, run.service, text)
+    if after.tree is anchor.tree and after.span.parent_id is not None and after.node.parent is None:
+        text = f"{run.label}: missing, although {expected.label} is its child: not exported yet, or lost"
+        return TraceMismatch(MismatchKind.MISSING, run.service, text)
+    text = f"{run.label}: missing: {run.services} has no sidecar on this path, or one that records no spans"
+    return TraceMismatch(MismatchKind.MISSING, run.service, text)
 
 
-def _wrong_parent(wanted: ExpectedSpan, place: _Place, anchor: _Place) -> TraceMismatch:
-    parent = place.tree.parent(place.node)
+def _wrong_parent(expected: ExpectedSpan, position: _Position, anchor: _Position) -> TraceMismatch:
+    parent = position.tree.parent(position.node)
     if parent is not None:
-        actual = f"hangs under {where(parent.span)}"
-    elif place.span.parent_id is None:
+        actual = f"is a child of {span_label(parent.span)}"
+    elif position.span.parent_id is None:
         actual = "is a root"
     else:
-        actual = f"hangs under a span that is not there ({place.span.parent_id})"
-    if _is_of(anchor.span, wanted.service):
-        cause = f"{excerpt(wanted.service, 80)} forwarded other trace headers than it received"
+        actual = f"is a child of a missing span ({position.span.parent_id})"
+    if _is_of(anchor.span, expected.service):
+        cause = f"{excerpt(expected.service, 80)} propagated other trace headers than it received"
     else:
-        cause = "something between them changed the trace headers"
-    text = f"{wanted.label} {actual}, not under {where(anchor.span)}: {cause}"
-    return TraceMismatch(MismatchKind.WRONG_PARENT, wanted.service, text)
+        cause = "the trace headers changed between them"
+    text = f"{expected.label} {actual}, not of {span_label(anchor.span)}: {cause}"
+    return TraceMismatch(MismatchKind.WRONG_PARENT, expected.service, text)
 
 
-def _flattened(wanted: ExpectedSpan) -> Iterator[_Step]:
-    """Each wanted span after the one above it."""
-    pending: list[_Step] = [_Step(wanted, None)]
+def _flattened(expected: ExpectedSpan) -> Iterator[_ExpectedStep]:
+    """Yield each expected span after its parent."""
+    pending: list[_ExpectedStep] = [_ExpectedStep(expected, None)]
     number = 0
     while pending:
         step = pending.pop()
         yield step
-        pending.extend(_Step(child, number) for child in reversed(step.wanted.children))
+        pending.extend(_ExpectedStep(child, number) for child in reversed(step.expected.children))
         number += 1
 
 
 def _counts_below(tree: Tree) -> list[int]:
-    """How many spans are below each."""
+    """Return the number of descendants of each node."""
     counts = [0] * len(tree.nodes)
     for node in reversed(tree.nodes):
         if node.parent is not None:
@@ -475,14 +492,14 @@ def _is_of(span: Span, service: str) -> bool:
     return span.service == service or span.service.startswith(f"{service}.")
 
 
-def _hop(span: Span) -> str:
-    """A span's service without its namespace: what proxy and application have in common."""
+def _short_service(span: Span) -> str:
+    """Return a span's service without its namespace: a proxy and its application share it."""
     return span.service.partition(".")[0]
 
 
 def _is_inner(span: Span, parent: Span) -> bool:
-    """Whether a span is of its parent's own work, as an application records it, and no further call."""
-    return _hop(span) == _hop(parent) and not (
+    """Return whether an application recorded a span as part of its parent's work."""
+    return _short_service(span) == _short_service(parent) and not (
         parent.kind is SpanKind.SERVER and span.kind is SpanKind.CLIENT
     )
 
@@ -491,11 +508,11 @@ def _starts_within(span: Span, other: Span) -> bool:
     return other.start_ns - CLOCKS_NS <= span.start_ns <= other.end_ns + CLOCKS_NS
 
 
-def _headers(span: Span) -> str:
+def _header_names(span: Span) -> str:
     return "the B3 headers" if span.origin is Origin.ZIPKIN else "traceparent"
 
 
-def _failure(span: Span) -> str:
+def _failure_text(span: Span) -> str:
     code = span.attributes.get("grpc.status_code")
     message = span.status_message or span.attributes.get("grpc.message")
     parts = [excerpt(str(part), 100) for part in (code, message) if part]

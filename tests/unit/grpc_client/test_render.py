@@ -70,9 +70,9 @@ def test_the_longest_line_of_a_response_fits_a_terminal_of_80_columns() -> None:
 
 
 def test_the_verdict_has_a_line_with_the_trace_id_and_the_duration(make_outcome: Make) -> None:
-    assert render.verdict_text(make_outcome()) == f"connected: one trace\ntrace id: {TRACE} (1.5 ms)"
+    assert render.outcome_verdict(make_outcome()) == f"connected: one trace\ntrace id: {TRACE} (1.5 ms)"
     silent = make_outcome(verdict=Verdict(VerdictKind.NO_REPORT, "no report: none"))
-    assert render.verdict_text(silent) == "no report: none\n(1.5 ms)"
+    assert render.outcome_verdict(silent) == "no report: none\n(1.5 ms)"
 
 
 @pytest.mark.parametrize(
@@ -106,7 +106,7 @@ def test_control_characters_are_escaped(make_outcome: Make) -> None:
     response = TalkResponse(results=[TalkResult(kv=dict.fromkeys(("idx", "data", "meta", "id"), HOSTILE))])
     rendered = [
         render.failure_text(outcome),
-        render.verdict_text(outcome),
+        render.outcome_verdict(outcome),
         render.hop_table(outcome.hops),
         render.response_text(response),
         render.call_json(outcome.record([HOSTILE])),
@@ -130,7 +130,7 @@ def test_long_values_are_cut(make_outcome: Make) -> None:
     response = TalkResponse(results=[TalkResult(kv={"data": long})])
     for text in (
         render.failure_text(outcome),
-        render.verdict_text(outcome),
+        render.outcome_verdict(outcome),
         render.hop_table(outcome.hops),
         render.response_text(response),
     ):

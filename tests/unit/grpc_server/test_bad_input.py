@@ -81,7 +81,7 @@ async def test_a_list_is_checked_whole_before_its_first_answer(start_chain: Any,
 
 
 @lengths
-async def test_a_list_of_a_hundred_thousand_indexes_is_refused(start_chain: Any, ask: Any, length: int) -> None:
+async def test_a_list_of_100_000_indexes_is_refused(start_chain: Any, ask: Any, length: int) -> None:
     outcome = await ask((await start_chain(length)).target, ONE_MORE, ",".join(["0"] * 100_000))
     assert outcome.code is grpc.StatusCode.RESOURCE_EXHAUSTED
     assert outcome.details.endswith("request at most 10000")

@@ -157,7 +157,7 @@ async def test_bad_json_gets_the_error_of_its_protocol(sender: Sender, body: byt
 async def test_a_list_of_zipkin_spans_is_stored_whole_or_not_at_all(sender: Sender) -> None:
     body = json.dumps([zipkin_entry(), zipkin_entry(id="0")]).encode()
     status, answer, _ = await sender.post(zipkin.ZIPKIN_PATH, body, JSON)
-    assert (status, answer.decode()[:23]) == (400, "span 1 of the list: spa")
+    assert (status, answer.decode()[:23]) == (400, "span 1 of the list: inv")
     assert sender.stored() == ()
 
 
@@ -279,7 +279,7 @@ async def test_a_store_that_takes_nothing_is_told_to_the_sender(
     sender: Sender, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def add(_store: Store, _spans: object) -> int:
-        raise StoreError("the span store traces.db cannot be used: database or disk is full")
+        raise StoreError("cannot use span store traces.db: database or disk is full")
 
     with monkeypatch.context() as patched:
         patched.setattr(Store, "add", add)
@@ -309,7 +309,7 @@ async def test_a_taken_port_is_named_and_nothing_is_left_running(tmp_path: Path,
         taken.listen()
         port = taken.getsockname()[1]
         ports = {"grpc_port": 0, "http_port": 0, option: port}
-        with pytest.raises(RuntimeEnvironmentError, match=f"cannot listen on 127.0.0.1 port {port}"):
+        with pytest.raises(RuntimeEnvironmentError, match=f"cannot listen on 127.0.0.1:{port}"):
             async with running_collector(CollectorConfig(tmp_path / "traces.db", **ports)):
                 pass
     async with running_collector(CollectorConfig(tmp_path / "traces.db", **ports)) as collector:

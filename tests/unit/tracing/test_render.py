@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 from making import HOPS, OTHER_TRACE, START_NS, TRACE, real, span, whole
 
-from hello_mesh.tracing import render as report
+from hello_mesh.tracing import render
 from hello_mesh.tracing.service_graph import service_graph
 from hello_mesh.tracing.sources.sqlite import TraceSummary
 from hello_mesh.tracing.span import Event, Span, SpanKind, Status
@@ -26,10 +26,10 @@ def test_a_trace_is_drawn_as_a_tree_with_aligned_times() -> None:
         span("db", SpanKind.SERVER, 4, 3, at=3, ms=5),
         span("svc3", SpanKind.SERVER, 5, 2, at=40, ms=50, status=Status.ERROR, status_message="too late"),
     ]
-    lines = report.trace_text(spans).splitlines()
+    lines = render.trace_text(spans).splitlines()
     assert lines[0] == f"trace {TRACE}"
     assert [line.rstrip() for line in lines[1:]][:7] == [
-        f"{'5 spans, 5 services, 100.0 ms in all':60}     at ms   took ms",
+        f"{'5 spans, 5 services, 100.0 ms total':60}     at ms   took ms",
         f"{'gateway client gateway:9996/*':60}       0.0     100.0",
         f"{'└─svc1 server svc1:9996/*':60}       1.0      90.0",
         f"{'  ├─svc2 server svc2:9996/*':60}       2.0      30.0",
@@ -42,14 +42,14 @@ def test_a_trace_is_drawn_as_a_tree_with_aligned_times() -> None:
 @pytest.mark.parametrize("name", ["whole", "aborted-at-svc3"])
 @pytest.mark.parametrize("protocol", ["otlp", "zipkin"])
 def test_what_envoy_sends_fits_on_80_columns(name: str, protocol: str) -> None:
-    text = report.trace_text(real(name, protocol))
+    text = render.trace_text(real(name, protocol))
     assert max(columns(line) for line in text.splitlines() if not line.startswith("!")) <= 80
-    assert ("✗ 14 UNAVAILABLE: fault filter abort: Envoy says FI" in text) == (name != "whole")
+    assert ("✗ 14 UNAVAILABLE: fault filter abort: Envoy: FI" in text) == (name != "whole")
 
 
 def test_wide_characters_keep_the_columns() -> None:
     spans = [span("こんにちは" * 9, SpanKind.CLIENT, 1), span("naïve\u0301", SpanKind.SERVER, 2, 1)]
-    lines = report.trace_text(spans).splitlines()[1:4]
+    lines = render.trace_text(spans).splitlines()[1:4]
     assert [columns(line) for line in lines] == [80, 80, 80]
 
 
@@ -61,29 +61,29 @@ def test_nothing_of_a_span_reaches_the_terminal_as_it_is() -> None:
         )
     ]
     comparison = compare(spans, expected_chain(HOPS))
-    verdict = report.verdict_text(TraceVerdict(TRACE, tuple(spans), (), comparison))
+    verdict = render.verdict_text(TraceVerdict(TRACE, tuple(spans), (), comparison))
     summary = TraceSummary(TRACE, START_NS, START_NS, 1, 0, evil, evil)
     texts = [
-        report.trace_text(spans),
+        render.trace_text(spans),
         verdict,
-        report.list_text([summary]),
-        report.topology_text(service_graph(spans)),
+        render.list_text([summary]),
+        render.topology_text(service_graph(spans)),
     ]
     assert all(line.isprintable() for text in texts for line in text.split("\n"))
 
 
 def test_a_trace_of_ten_thousand_levels_is_drawn() -> None:
     deep = [span("svc", SpanKind.INTERNAL, n + 1, n or None, at=n, ms=1) for n in range(10_000)]
-    lines = report.trace_text(deep).splitlines()
+    lines = render.trace_text(deep).splitlines()
     assert len(lines) == 10_002
     assert max(map(columns, lines)) <= 80
     assert "…9999 svc" in lines[-1]
-    assert len(json.loads(report.trace_json(deep))["spans"]) == 10_000
+    assert len(json.loads(render.trace_json(deep))["spans"]) == 10_000
 
 
 def test_json_has_stable_keys() -> None:
     root = span("svc1", SpanKind.SERVER, 1, events=(Event(START_NS, "retry"),), attributes={"a": 1})
-    value = json.loads(report.trace_json([root]))
+    value = json.loads(render.trace_json([root]))
     assert value == {
         "trace_id": TRACE,
         "start": "2026-11-18T11:06:40.001Z",
@@ -117,10 +117,10 @@ def broken() -> TraceVerdict:
 
 
 def test_a_broken_trace_is_told_with_its_cause_and_all_of_its_pieces() -> None:
-    text = report.verdict_text(broken())
-    assert text.startswith(f"trace {TRACE}: not as wanted, 4 spans\n  not-forwarded: svc2 did not forward")
+    text = render.verdict_text(broken())
+    assert text.startswith(f"trace {TRACE}: mismatch: 4 spans\n  not-forwarded: svc2 did not propagate")
     assert f"\ntrace {OTHER_TRACE}\n" in text
-    value = json.loads(report.verdict_json(broken()))
+    value = json.loads(render.verdict_json(broken()))
     assert (value["ok"], value["mismatches"][0]["kind"]) == (False, "not-forwarded")
     assert [piece["trace_id"] for piece in value["pieces"]] == [TRACE, OTHER_TRACE]
 
@@ -128,16 +128,16 @@ def test_a_broken_trace_is_told_with_its_cause_and_all_of_its_pieces() -> None:
 def test_a_whole_trace_is_told_in_a_line() -> None:
     spans: tuple[Span, ...] = tuple(whole())
     verdict = TraceVerdict(TRACE, spans, (), compare(spans, expected_chain(HOPS, gateway="gateway")))
-    assert report.verdict_text(verdict) == f"trace {TRACE}: as wanted, 6 spans in one tree"
-    assert json.loads(report.verdict_json(verdict))["ok"] is True
+    assert render.verdict_text(verdict) == f"trace {TRACE}: OK: 6 spans, one tree"
+    assert json.loads(render.verdict_json(verdict))["ok"] is True
 
 
 def test_lists_and_edges_are_told_in_text_and_json() -> None:
     summary = TraceSummary(TRACE, START_NS, START_NS + 1_500_000, 6, 1, "gateway", "svc1:9999/*")
-    lines = report.list_text([summary]).splitlines()
+    lines = render.list_text([summary]).splitlines()
     assert max(map(columns, lines)) <= 80
     assert lines[1].split() == ["2026-11-18", "11:06:40", TRACE, "6", "1", "1.5"]
-    assert json.loads(report.list_json([summary]))["errors"] == 1
+    assert json.loads(render.list_json([summary]))["errors"] == 1
     found = service_graph(whole())
-    assert "svc1.ns → svc2.ns\n  1 call, 0 errors; ms: p50 94.0" in report.topology_text(found)
-    assert json.loads(report.topology_json(found).splitlines()[0])["caller"] is None
+    assert "svc1.ns → svc2.ns\n  1 call, 0 errors; ms: p50 94.0" in render.topology_text(found)
+    assert json.loads(render.topology_json(found).splitlines()[0])["caller"] is None

@@ -1,7 +1,8 @@
 import pytest
 from making import OTHER_TRACE, real, span, whole
 
-from hello_mesh.tracing.service_graph import Edge, percentiles, service_graph
+from hello_mesh.base.stats import percentiles
+from hello_mesh.tracing.service_graph import Edge, service_graph
 from hello_mesh.tracing.span import SpanKind, Status
 
 

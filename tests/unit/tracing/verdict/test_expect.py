@@ -7,7 +7,7 @@ from making import HOPS, OTHER_TRACE, TRACE, real, span, whole
 from hello_mesh.tracing.span import Origin, Span, SpanKind, Status
 from hello_mesh.tracing.verdict.expect import Comparison, ExpectedSpan, MismatchKind, compare, expected_chain
 
-WANTED = expected_chain(HOPS, gateway="gateway")
+EXPECTED = expected_chain(HOPS, gateway="gateway")
 
 
 def without(*numbers: int) -> list[Span]:
@@ -34,12 +34,12 @@ def text(comparison: Comparison) -> str:
 
 
 def test_a_chain_has_a_span_on_each_side_of_each_hop() -> None:
-    wanted: Sequence[ExpectedSpan] = [expected_chain(["a", "b"], gateway="gw", requestor="me")]
+    expected: Sequence[ExpectedSpan] = [expected_chain(["a", "b"], gateway="gw", requestor="me")]
     seen = []
-    while wanted:
-        (node,) = wanted
+    while expected:
+        (node,) = expected
         seen.append((node.service, set(node.kinds)))
-        wanted = node.children
+        expected = node.children
     assert seen == [
         ("me", {SpanKind.CLIENT}),
         ("gw", set()),
@@ -49,38 +49,38 @@ def test_a_chain_has_a_span_on_each_side_of_each_hop() -> None:
     ]
 
 
-def test_a_whole_trace_is_as_wanted() -> None:
-    comparison = compare(whole(), WANTED)
-    assert (comparison.ok, comparison.complete, comparison.pieces) == (True, True, ())
+def test_a_whole_trace_is_as_expected() -> None:
+    comparison = compare(whole(), EXPECTED)
+    assert (comparison.ok, comparison.complete, comparison.fragments) == (True, True, ())
 
 
 @pytest.mark.parametrize("protocol", ["otlp", "zipkin"])
 @pytest.mark.parametrize("name", ["whole", "aborted-at-svc3"])
-def test_what_envoy_sends_is_as_wanted(name: str, protocol: str) -> None:
-    wanted = expected_chain([f"grpc-server-svc{n}" for n in (1, 2, 3)], gateway="istio-ingressgateway")
-    assert compare(real(name, protocol), wanted).ok
+def test_what_envoy_sends_is_as_expected(name: str, protocol: str) -> None:
+    expected = expected_chain([f"grpc-server-svc{n}" for n in (1, 2, 3)], gateway="istio-ingressgateway")
+    assert compare(real(name, protocol), expected).ok
 
 
-def test_a_service_is_wanted_in_full_or_without_its_namespace_and_no_shorter() -> None:
+def test_a_service_is_expected_in_full_or_without_its_namespace_and_no_shorter() -> None:
     full = expected_chain([f"{hop}.ns" for hop in HOPS], gateway="gateway.istio-system")
     assert compare(whole(), full).ok
     assert not compare(whole(), expected_chain(HOPS, gateway="gate")).ok
 
 
-def test_the_callers_own_span_may_stand_above_what_is_wanted() -> None:
+def test_the_callers_own_span_may_stand_above_what_is_expected() -> None:
     spans = [span("requestor", SpanKind.CLIENT, 99, at=0), *whole()]
     spans[1] = replace(spans[1], parent_id=spans[0].span_id)
-    assert compare(spans, WANTED).ok
+    assert compare(spans, EXPECTED).ok
     assert compare(spans, expected_chain(HOPS, gateway="gateway", requestor="requestor")).ok
 
 
-def test_the_name_of_a_span_can_be_wanted_too() -> None:
+def test_the_name_of_a_span_can_be_expected_too() -> None:
     assert compare(whole()[:1], ExpectedSpan("gateway", operation="gateway*:9996/?")).ok
     assert not compare(whole()[:1], ExpectedSpan("gateway", operation="other/*")).ok
 
 
 def test_no_spans_are_named_as_such() -> None:
-    comparison = compare([], WANTED)
+    comparison = compare([], EXPECTED)
     assert kinds(comparison) == [(MismatchKind.NO_SPANS, None)]
     assert "not sampled" in text(comparison)
 
@@ -91,10 +91,12 @@ def test_no_spans_are_named_as_such() -> None:
 @pytest.mark.parametrize(("first", "hop"), [(3, "svc1"), (5, "svc2")])
 def test_a_hop_that_does_not_forward_is_named(origin: Origin, headers: str, first: int, hop: str) -> None:
     head, tail = ([replace(each, origin=origin) for each in piece] for piece in torn(first))
-    comparison = compare(head, WANTED, [tail])
+    comparison = compare(head, EXPECTED, [tail])
     assert kinds(comparison) == [(MismatchKind.NOT_FORWARDED, hop)]
-    assert text(comparison) == f"{hop} did not forward {headers}: its outbound span starts a trace of its own"
-    assert (comparison.pieces, comparison.complete) == ((OTHER_TRACE,), True)
+    assert (
+        text(comparison) == f"{hop} did not propagate {headers}: its outbound span starts a trace of its own"
+    )
+    assert (comparison.fragments, comparison.complete) == ((OTHER_TRACE,), True)
 
 
 @pytest.mark.parametrize(("protocol", "headers"), [("otlp", "traceparent"), ("zipkin", "the B3 headers")])
@@ -103,9 +105,9 @@ def test_a_hop_behind_a_real_envoy_that_does_not_forward_is_named(protocol: str,
     for each in real("dropped-at-svc2", protocol):
         pieces.setdefault(each.trace_id, []).append(each)
     head, tail = sorted(pieces.values(), key=len, reverse=True)
-    wanted = expected_chain([f"grpc-server-svc{n}" for n in (1, 2, 3)], gateway="istio-ingressgateway")
-    assert text(compare(head, wanted, [tail])) == (
-        f"grpc-server-svc2 did not forward {headers}: its outbound span starts a trace of its own"
+    expected = expected_chain([f"grpc-server-svc{n}" for n in (1, 2, 3)], gateway="istio-ingressgateway")
+    assert text(compare(head, expected, [tail])) == (
+        f"grpc-server-svc2 did not propagate {headers}: its outbound span starts a trace of its own"
     )
 
 
@@ -113,9 +115,9 @@ def test_every_hop_that_does_not_forward_is_named() -> None:
     head, rest = torn(3)
     middle = rest[:2]
     end = [replace(each, trace_id="2" * 32) for each in torn(5)[1]]
-    comparison = compare(head, WANTED, [end, middle])
+    comparison = compare(head, EXPECTED, [end, middle])
     assert kinds(comparison) == [(MismatchKind.NOT_FORWARDED, "svc1"), (MismatchKind.NOT_FORWARDED, "svc2")]
-    assert comparison.pieces == (OTHER_TRACE, "2" * 32)
+    assert comparison.fragments == (OTHER_TRACE, "2" * 32)
 
 
 def test_the_request_id_names_the_piece_even_where_another_call_ran_at_the_same_time() -> None:
@@ -124,7 +126,7 @@ def test_the_request_id_names_the_piece_even_where_another_call_ran_at_the_same_
     tagged = {"guid:x-request-id": "r-1"}
     head = [replace(each, attributes=tagged) for each in head]
     tail = [replace(each, attributes=tagged) for each in tail]
-    assert compare(head, WANTED, [other, tail]).pieces == (OTHER_TRACE,)
+    assert compare(head, EXPECTED, [other, tail]).fragments == (OTHER_TRACE,)
 
 
 def test_of_several_calls_the_one_within_the_hops_own_time_is_its_piece() -> None:
@@ -133,13 +135,13 @@ def test_of_several_calls_the_one_within_the_hops_own_time_is_its_piece() -> Non
         replace(each, trace_id="3" * 32, start_ns=each.start_ns + 10**8, end_ns=each.end_ns + 10**8)
         for each in tail
     ]
-    assert compare(head, WANTED, [later, tail]).pieces == (OTHER_TRACE,)
+    assert compare(head, EXPECTED, [later, tail]).fragments == (OTHER_TRACE,)
 
 
 def test_a_trace_of_another_time_is_no_piece() -> None:
     head, tail = torn(5)
     later = [replace(each, start_ns=each.start_ns + 10**9, end_ns=each.end_ns + 10**9) for each in tail]
-    comparison = compare(head, WANTED, [later])
+    comparison = compare(head, EXPECTED, [later])
     assert kinds(comparison) == [(MismatchKind.MISSING, "svc2")]
     assert not comparison.complete
 
@@ -147,14 +149,14 @@ def test_a_trace_of_another_time_is_no_piece() -> None:
 @pytest.mark.parametrize("gone", [1, 3, 5])
 def test_a_lost_span_is_not_mistaken_for_that_of_another_call(gone: int) -> None:
     other = [replace(whole()[gone - 1], trace_id=OTHER_TRACE, parent_id=None)]
-    comparison = compare(without(gone), WANTED, [other])
+    comparison = compare(without(gone), EXPECTED, [other])
     assert [kind for kind, _ in kinds(comparison)] == [MismatchKind.MISSING]
-    assert comparison.pieces == ()
+    assert comparison.fragments == ()
 
 
 def test_proxies_that_speak_different_headers_are_named() -> None:
     head, tail = torn(4)
-    comparison = compare(head, WANTED, [tail])
+    comparison = compare(head, EXPECTED, [tail])
     assert kinds(comparison) == [(MismatchKind.NOT_CONTINUED, "svc2")]
     assert "W3C or B3" in text(comparison)
 
@@ -168,17 +170,17 @@ def test_a_gateway_that_does_not_continue_the_callers_trace_is_named() -> None:
 
 def test_a_hop_without_forwarding_and_without_an_outbound_sidecar_is_named() -> None:
     head, tail = torn(6)
-    comparison = compare(head[:-1], WANTED, [tail])
+    comparison = compare(head[:-1], EXPECTED, [tail])
     assert (MismatchKind.NOT_FORWARDED, "svc2") in kinds(comparison)
 
 
 def test_a_hop_without_a_sidecar_is_named() -> None:
     spans = without(4, 5)
     spans[-1] = replace(spans[-1], parent_id=spans[-2].span_id)
-    comparison = compare(spans, WANTED)
+    comparison = compare(spans, EXPECTED)
     assert kinds(comparison) == [(MismatchKind.NO_SIDECAR, "svc2")]
     assert text(comparison).startswith(
-        "svc2 has no sidecar on this way: the inbound span of svc3 hangs under"
+        "svc2 has no sidecar on this path: the inbound span of svc3 is a child of"
     )
 
 
@@ -187,30 +189,30 @@ def test_a_sidecar_that_is_passed_by_on_one_side_is_named(gone: int, hop: str) -
     spans = whole()
     spans[gone] = replace(spans[gone], parent_id=spans[gone - 1].parent_id)
     del spans[gone - 1]
-    assert kinds(compare(spans, WANTED)) == [(MismatchKind.NO_SIDECAR, hop)]
+    assert kinds(compare(spans, EXPECTED)) == [(MismatchKind.NO_SIDECAR, hop)]
 
 
 @pytest.mark.parametrize("gone", [2, 3, 4, 5])
 def test_a_span_that_was_made_but_did_not_come_is_named(gone: int) -> None:
-    comparison = compare(without(gone), WANTED)
+    comparison = compare(without(gone), EXPECTED)
     assert [kind for kind, _ in kinds(comparison)] == [MismatchKind.MISSING]
-    assert "still on the way, or lost" in text(comparison)
+    assert "not exported yet, or lost" in text(comparison)
 
 
 def test_a_last_hop_without_spans_is_named() -> None:
-    comparison = compare(without(6), WANTED)
+    comparison = compare(without(6), EXPECTED)
     assert kinds(comparison) == [(MismatchKind.MISSING, "svc3")]
     assert "svc3 has no sidecar" in text(comparison)
 
 
 def test_everything_behind_a_hop_that_is_missing_is_one_mismatch() -> None:
-    comparison = compare(whole()[:2], WANTED)
+    comparison = compare(whole()[:2], EXPECTED)
     assert kinds(comparison) == [(MismatchKind.MISSING, "svc1")]
     assert "4 spans of svc1, svc2, svc3: missing" in text(comparison)
 
 
 def test_a_missing_gateway_is_named() -> None:
-    assert kinds(compare(whole()[1:], WANTED)) == [(MismatchKind.MISSING, "gateway")]
+    assert kinds(compare(whole()[1:], EXPECTED)) == [(MismatchKind.MISSING, "gateway")]
 
 
 def test_a_call_that_failed_on_the_way_did_not_reach_the_rest() -> None:
@@ -218,23 +220,23 @@ def test_a_call_that_failed_on_the_way_did_not_reach_the_rest() -> None:
     spans[-1] = replace(
         spans[-1], status=Status.ERROR, attributes={"grpc.status_code": "14", "grpc.message": "no route"}
     )
-    comparison = compare(spans, WANTED)
+    comparison = compare(spans, EXPECTED)
     assert kinds(comparison) == [(MismatchKind.NOT_REACHED, "svc3")]
-    assert "svc2.ns (client) failed (14: no route)" in text(comparison)
+    assert "the call failed earlier: svc2.ns (client) (14: no route)" in text(comparison)
 
 
 def test_a_span_under_the_wrong_parent_is_named() -> None:
     spans = whole()
     spans[4] = replace(spans[4], parent_id=spans[1].span_id)
-    comparison = compare(spans, WANTED)
+    comparison = compare(spans, EXPECTED)
     assert kinds(comparison) == [(MismatchKind.WRONG_PARENT, "svc2")]
-    assert "forwarded other trace headers than it received" in text(comparison)
+    assert "propagated other trace headers than it received" in text(comparison)
 
 
 def test_a_span_under_a_parent_that_nobody_knows_is_named() -> None:
     spans = whole()
     spans[4] = replace(spans[4], parent_id="f" * 16)
-    assert "hangs under a span that is not there (ffffffffffffffff)" in text(compare(spans, WANTED))
+    assert "is a child of a missing span (ffffffffffffffff)" in text(compare(spans, EXPECTED))
 
 
 def test_spans_of_the_applications_themselves_are_welcome() -> None:
@@ -246,56 +248,59 @@ def test_spans_of_the_applications_themselves_are_welcome() -> None:
         span("svc3", SpanKind.INTERNAL, 31, 30),
     ]
     spans[4] = replace(spans[4], parent_id=inner[1].span_id)
-    assert compare([*spans, *inner], WANTED).ok
+    assert compare([*spans, *inner], EXPECTED).ok
 
 
-def test_a_retry_is_named_and_the_attempt_that_went_on_is_the_wanted_one() -> None:
+def test_a_retry_is_named_and_the_attempt_that_went_on_is_the_expected_one() -> None:
     failed = span("svc2.ns", SpanKind.SERVER, 40, 3, at=3, ms=1, status=Status.ERROR)
-    comparison = compare([failed, *whole()], WANTED)
+    comparison = compare([failed, *whole()], EXPECTED)
     assert kinds(comparison) == [(MismatchKind.EXTRA, "svc2.ns")]
-    assert "called once more, as by a retry" in text(comparison)
+    assert "a repeated call, such as a retry" in text(comparison)
 
 
 def test_a_service_that_the_call_should_not_meet_is_named() -> None:
     stray = [span("db.ns", SpanKind.CLIENT, 50, 6), span("db.ns", SpanKind.SERVER, 51, 50)]
-    comparison = compare([*whole(), *stray], WANTED)
+    comparison = compare([*whole(), *stray], EXPECTED)
     assert kinds(comparison) == [(MismatchKind.UNEXPECTED_SERVICE, "db.ns")]
-    assert "and 1 below it" in text(comparison)
+    assert "and 1 of its descendants" in text(comparison)
 
 
 def test_of_many_surplus_spans_the_first_are_named_and_the_rest_counted() -> None:
     stray = [span("db", SpanKind.SERVER, 100 + n, 6, ms=1) for n in range(500)]
-    comparison = compare([*whole(), *stray], WANTED)
+    comparison = compare([*whole(), *stray], EXPECTED)
     assert len(comparison.mismatches) == 11
-    assert comparison.mismatches[-1].text == "and 490 more spans that are not wanted"
+    assert comparison.mismatches[-1].text == "and 490 more unexpected spans"
 
 
 def test_the_trace_of_another_call_is_named() -> None:
-    assert "the trace of another call" in compare([span("db", SpanKind.SERVER, 1)], WANTED).mismatches[0].text
+    comparison = compare([span("db", SpanKind.SERVER, 1)], EXPECTED)
+    assert "this trace is of another call" in comparison.mismatches[0].text
 
 
 def test_a_tree_may_branch() -> None:
-    wanted = ExpectedSpan("a", children=(ExpectedSpan("b", children=(ExpectedSpan("d"),)), ExpectedSpan("c")))
+    expected = ExpectedSpan(
+        "a", children=(ExpectedSpan("b", children=(ExpectedSpan("d"),)), ExpectedSpan("c"))
+    )
     spans = [
         span("a", SpanKind.SERVER, 1),
         span("b", SpanKind.SERVER, 2, 1),
         span("c", SpanKind.SERVER, 3, 1),
     ]
-    assert compare([*spans, span("d", SpanKind.SERVER, 4, 2)], wanted).ok
-    assert kinds(compare(spans, wanted)) == [(MismatchKind.MISSING, "d")]
-    misplaced = compare([*spans, span("d", SpanKind.SERVER, 4, 3)], wanted)
+    assert compare([*spans, span("d", SpanKind.SERVER, 4, 2)], expected).ok
+    assert kinds(compare(spans, expected)) == [(MismatchKind.MISSING, "d")]
+    misplaced = compare([*spans, span("d", SpanKind.SERVER, 4, 3)], expected)
     assert kinds(misplaced) == [(MismatchKind.WRONG_PARENT, "d")]
 
 
 def test_services_with_forged_names_are_shown_harmlessly() -> None:
     stray = span("evil\x1b[2J\n" * 50, SpanKind.SERVER, 50, 6)
-    shown = text(compare([*whole(), stray], WANTED))
+    shown = text(compare([*whole(), stray], EXPECTED))
     assert shown.isprintable()
     assert len(shown) < 300
 
 
 def test_a_deep_trace_is_compared_without_trouble() -> None:
     stray = [span("db", SpanKind.INTERNAL, 100 + n, 99 + n if n else 6, ms=1) for n in range(10_000)]
-    comparison = compare([*whole(), *stray], WANTED)
+    comparison = compare([*whole(), *stray], EXPECTED)
     assert kinds(comparison) == [(MismatchKind.UNEXPECTED_SERVICE, "db")]
-    assert TRACE not in comparison.pieces
+    assert TRACE not in comparison.fragments

@@ -89,7 +89,7 @@ def test_a_broken_trace_is_judged_with_its_pieces_long_before_the_deadline(
     verdict = only(verify(reader, [TRACE], WANTED, timeout=600, settle=0.2))
     assert time.monotonic() - started < 60
     assert [mismatch.service for mismatch in verdict.comparison.mismatches] == ["svc2"]
-    assert [[each.trace_id for each in piece] for piece in verdict.pieces] == [[OTHER_TRACE] * 2]
+    assert [[each.trace_id for each in piece] for piece in verdict.fragments] == [[OTHER_TRACE] * 2]
 
 
 def test_every_one_of_many_traces_gets_its_verdict(writer: Store, reader: Store) -> None:
