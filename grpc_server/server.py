@@ -25,10 +25,8 @@ _logger = logging.getLogger(__name__)
 _SERVER_OPTIONS = {
     "grpc.max_receive_message_length": MAX_REQUEST_BYTES,
     **METADATA_OPTIONS,
-    # Bound what one connection can make the hop hold. A well-behaved caller queues calls beyond the limit.
-    "grpc.max_concurrent_streams": 1000,
-    # By default, gRPC cancels calls at random as soon as 1,000 wait to be accepted. No caller retries
-    # CANCELLED. A burst is accepted instead: the stream limit bounds it per connection.
+    # By default, gRPC cancels calls at random as soon as 1,000 wait to be accepted, and no caller retries
+    # CANCELLED. A burst is accepted instead.
     "grpc.server.max_pending_requests": 10_000,
     "grpc.server.max_pending_requests_hard_limit": 30_000,
     # Otherwise a flood on one connection ends calls on other connections.

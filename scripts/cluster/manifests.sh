@@ -6,10 +6,10 @@
 
 # In the order in which they are applied, whatever the order in which they are named: a later one may change what an
 # earlier one brings.
-COMPONENTS='otel-collector canary fault ha network-policy psa-restricted gateway-api legacy-api'
+COMPONENTS='canary fault ha network-policy gateway-api legacy-api'
 
 # Every kind that kube/ can bring, by plane: what is looked for when something is to go.
-CLUSTER_KINDS='deployments.apps services serviceaccounts configmaps poddisruptionbudgets.policy
+CLUSTER_KINDS='deployments.apps services serviceaccounts poddisruptionbudgets.policy
 networkpolicies.networking.k8s.io gateways.gateway.networking.k8s.io grpcroutes.gateway.networking.k8s.io'
 MESH_KINDS='gateways.networking.istio.io virtualservices.networking.istio.io destinationrules.networking.istio.io
 peerauthentications.security.istio.io telemetries.telemetry.istio.io'

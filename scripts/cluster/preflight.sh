@@ -29,17 +29,11 @@ check_istio() {
 
 # What a component needs and cannot bring.
 check_components() {
-  local name secret
+  local name
   for name in gateway-api network-policy; do # in which the namespace of the gateway stands
     ! has_component "$name" || [ "${gateway_service%/*}" = "${USUAL_GATEWAY%/*}" ] ||
       usage_error "--component $name takes a gateway in ${USUAL_GATEWAY%/*}, not $gateway_service"
   done
-  has_component otel-collector || return 0
-  secret=$(ask cluster get secret -n "$NAMESPACE" otel-collector --ignore-not-found -o name)
-  [ -n "$secret" ] ||
-    fail 3 "--component otel-collector needs the Secret otel-collector, which says where spans go. Apply without it first," \
-      "then: $(kubectl_for cluster) create secret generic otel-collector -n $NAMESPACE" \
-      "--from-literal=endpoint=http://HOST:PORT --from-literal=token=TOKEN"
 }
 
 # Whether an API group, as its server describes it, has a version.
@@ -141,11 +135,6 @@ check_namespace() {
     foreign)
       fail 3 "the namespace $NAMESPACE of $2 was made by somebody else, and gives pods no sidecar. This changes that:" \
         "$(kubectl_for "$1") label namespace $NAMESPACE --overwrite istio-injection=enabled"
-      ;;
-    injected)
-      ! has_component psa-restricted ||
-        fail 3 "the namespace $NAMESPACE of $2 was made by somebody else, so it is for you to do what psa-restricted does:" \
-          "$(kubectl_for "$1") label namespace $NAMESPACE pod-security.kubernetes.io/enforce=restricted"
       ;;
   esac
   printf '%s' "$state" >"$work/namespace-$1"

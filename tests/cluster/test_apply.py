@@ -260,17 +260,6 @@ def test_a_mesh_that_has_the_old_versions_no_more_is_told(planes_of: PlanesOf) -
     succeeds(apply(planes))
 
 
-def test_the_collector_needs_its_secret_first(asm: Planes) -> None:
-    done = apply(asm, "--component", "otel-collector")
-    fails(done, 3, "needs the Secret otel-collector", "create secret generic otel-collector -n grpc-tracing")
-    succeeds(apply(asm))
-    asm.cluster.make("secrets", {"metadata": {"name": "otel-collector"}}, NAMESPACE)
-    done = apply(asm, "--component", "otel-collector")
-    succeeds(done)
-    assert "otel-collector" in asm.cluster.names("deployments", NAMESPACE)
-    assert "no sidecar" not in done.stderr  # it is to have none
-
-
 # -- the gateway
 
 
@@ -579,12 +568,6 @@ def test_with_a_kubectl_that_cannot_render(unchanged: Planes, tmp_path: Path) ->
     (tmp_path / "kubectl").chmod(0o755)
     path = os.pathsep.join((str(tmp_path), unchanged.environment["PATH"]))
     fails(apply(unchanged, env={"PATH": path}), 3, "kubectl cannot render kube/ (see above): is it too old?")
-
-
-def test_with_pod_security_for_a_namespace_of_somebody_else(asm: Planes) -> None:
-    asm.cluster.make_namespace(NAMESPACE, {"istio-injection": "enabled"})
-    done = apply(asm, "--component", "psa-restricted")
-    fails(done, 3, "label namespace grpc-tracing pod-security.kubernetes.io/enforce=restricted")
 
 
 def test_with_a_namespace_that_is_being_deleted(asm: Planes) -> None:

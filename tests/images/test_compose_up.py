@@ -27,10 +27,10 @@ pytestmark = pytest.mark.timeout(600)
 
 
 @pytest.fixture(scope="module")
-def compose(workshop: Any, server_image: str, mesh_image: str) -> Iterator[Compose]:
+def compose(workshop: Any, image: str, mesh_image: str) -> Iterator[Compose]:
     """Runs podman-compose, which must succeed, and returns what it printed. All is up, on free ports of this
     machine; in Jaeger's place is our collector."""
-    images = {"HELLO_IMAGE": server_image, "ENVOY_IMAGE": mesh_image, "JAEGER_IMAGE": mesh_image}
+    images = {"HELLO_IMAGE": image, "ENVOY_IMAGE": mesh_image, "JAEGER_IMAGE": mesh_image}
     with socket.create_server(("127.0.0.1", 0)) as one, socket.create_server(("127.0.0.1", 0)) as other:
         ports = {"GATEWAY_PORT": str(one.getsockname()[1]), "JAEGER_PORT": str(other.getsockname()[1])}
 

@@ -231,7 +231,7 @@ def test_a_watcher_killed_during_the_start_leaves_nothing(user: Any, started: st
     process.kill()
     process.wait()
     _wait_until(lambda: _processes_of(user) == [])
-    assert user.run_dir.watcher() is None
+    _wait_until(lambda: user.run_dir.watcher() is None)  # the guard is the last to release the lock
     assert user.mesh("up", "--detach", "--hops", "1", "--gateway-port", "0").returncode == 0
 
 
@@ -336,7 +336,7 @@ def test_a_dropping_hop_fails_the_test_and_is_named(user: Any) -> None:
     done = user.mesh("test", "--drop-at", "svc2")
     assert done.returncode == 1
     assert "broken at grpc-server-svc2" in done.stdout
-    assert "not-forwarded: grpc-server-svc2.grpc-tracing did not forward traceparent" in done.stdout
+    assert "not-forwarded: grpc-server-svc2.grpc-tracing did not propagate traceparent" in done.stdout
     assert done.stdout.count("\n2 spans, 2 services") == 4  # the detached fragment of each call
     assert done.stdout.splitlines()[-1] == "FAILED: 4 of 4 calls; check grpc-server-svc2.grpc-tracing"
 

@@ -98,7 +98,7 @@ def test_apply_sh_starts_what_test_sh_uses_and_ends_it(shell: list[str], tmp_pat
     )
     assert up.returncode == 0, up.stderr
     try:
-        assert "mesh default is ready: 2 hops" in up.stdout
+        assert "mesh is ready: 2 hops" in up.stdout
         test = _run(*shell, ROOT / "test.sh", "local", cwd=tmp_path, **folder)
         assert "PASSED: 4 calls over 2 hops" in test.stdout
         logs = [*shell, str(ROOT / "apply.sh"), "local", "logs"]
@@ -110,9 +110,9 @@ def test_apply_sh_starts_what_test_sh_uses_and_ends_it(shell: list[str], tmp_pat
             following.terminate()
     finally:
         down = _run(*shell, ROOT / "apply.sh", "local", "--delete", cwd=tmp_path, **folder)
-    assert (down.returncode, down.stdout) == (0, "mesh default has ended\n")
+    assert (down.returncode, down.stdout) == (0, "mesh stopped\n")
     again = _run(*shell, ROOT / "apply.sh", "local", "--delete", cwd=tmp_path, **folder)
-    assert (again.returncode, again.stdout) == (0, "mesh default does not run\n")
+    assert (again.returncode, again.stdout) == (0, f"no mesh is running in {tmp_path}/hello-grpc\n")
 
 
 @pytest.mark.parametrize("script", ["apply.sh", "test.sh", "scripts/setup"])

@@ -1,14 +1,10 @@
 """What each of the other components adds."""
 
-import re
-
-import yaml
 from manifests import (
     Combination,
     Document,
     Manifests,
     Render,
-    container_of,
     name_of,
     pod_of,
     port_number,
@@ -18,17 +14,6 @@ from manifests import (
 from hello_mesh.local.topology import GATEWAY_NAMESPACE, hop_names
 
 Every = dict[Combination, Manifests]
-
-
-def test_psa_restricted_makes_of_the_warning_a_refusal(base: Manifests, render: Render) -> None:
-    def levels(manifests: Manifests) -> dict[str, str]:
-        labels = manifests.of("Namespace")[0]["metadata"]["labels"]
-        prefix = "pod-security.kubernetes.io/"
-        return {key.removeprefix(prefix): labels[key] for key in labels if key.startswith(prefix)}
-
-    told = {"warn": "restricted", "warn-version": "latest", "audit": "restricted", "audit-version": "latest"}
-    assert levels(base) == told
-    assert levels(render("psa-restricted")) == told | {"enforce": "restricted", "enforce-version": "latest"}
 
 
 def test_by_the_network_policies_each_hop_is_called_by_the_one_before_alone(every: Every) -> None:
@@ -45,7 +30,7 @@ def test_by_the_network_policies_each_hop_is_called_by_the_one_before_alone(ever
 
 
 def test_the_network_policies_name_ports_that_are_there(render: Render) -> None:
-    manifests = render("network-policy", "otel-collector")
+    manifests = render("network-policy")
     for policy in manifests.of("NetworkPolicy"):
         selector = policy["spec"]["podSelector"].get("matchLabels", {})
         for rule in policy["spec"].get("ingress", []):
@@ -90,58 +75,6 @@ def test_ha_spreads_each_version_of_a_hop_by_itself_where_it_can(render: Render)
             assert {key: labels[key] for key in each["matchLabelKeys"]} == hop["spec"]["selector"][
                 "matchLabels"
             ]
-
-
-def test_the_collector_passes_spans_on_to_where_the_secret_says(render: Render) -> None:
-    manifests = render("otel-collector")
-    deployment, config = _collector(manifests)
-    (pipeline,) = config["service"]["pipelines"].values()
-    assert pipeline == {
-        "receivers": ["otlp"],
-        "processors": ["memory_limiter", "batch"],
-        "exporters": ["otlp"],
-    }
-    secret = {
-        entry["name"]: (entry["valueFrom"]["secretKeyRef"]["name"], entry["valueFrom"]["secretKeyRef"]["key"])
-        for entry in container_of(deployment)["env"]
-    }
-    assert secret == {
-        "OTLP_ENDPOINT": ("otel-collector", "endpoint"),
-        "OTLP_TOKEN": ("otel-collector", "token"),
-    }
-    exporter = config["exporters"]["otlp"]
-    used = re.findall(r"\$\{env:(\w+)\}", f"{exporter['endpoint']} {exporter['headers']['Authentication']}")
-    assert used == ["OTLP_ENDPOINT", "OTLP_TOKEN"]
-
-
-def test_the_collector_listens_where_its_service_and_its_probes_look(render: Render) -> None:
-    manifests = render("otel-collector")
-    deployment, config = _collector(manifests)
-    service = manifests.one("Service", "otel-collector")
-    (port,) = service["spec"]["ports"]
-    assert selects(service["spec"]["selector"], deployment)
-    assert port["port"] == port_number(deployment, port["targetPort"]) == 4317
-    assert config["receivers"]["otlp"]["protocols"] == {"grpc": {"endpoint": "0.0.0.0:4317"}}
-    health = container_of(deployment)["readinessProbe"]["httpGet"]["port"]
-    assert config["extensions"]["health_check"]["endpoint"] == f"0.0.0.0:{port_number(deployment, health)}"
-    assert config["service"]["extensions"] == ["health_check"]
-
-
-def test_the_collector_has_no_sidecar(render: Render) -> None:
-    deployment, _ = _collector(render("otel-collector"))
-    assert deployment["spec"]["template"]["metadata"]["labels"]["sidecar.istio.io/inject"] == "false"
-
-
-def _collector(manifests: Manifests) -> tuple[Document, Document]:
-    """Its Deployment, and the configuration that it reads."""
-    deployment = manifests.one("Deployment", "otel-collector")
-    (volume,), (mount,) = pod_of(deployment)["volumes"], container_of(deployment)["volumeMounts"]
-    assert mount["name"] == volume["name"]
-    files = manifests.one("ConfigMap", volume["configMap"]["name"])["data"]
-    ((name, text),) = files.items()
-    assert container_of(deployment)["args"] == [f"--config={mount['mountPath']}/{name}"]
-    config: Document = yaml.safe_load(text)
-    return deployment, config
 
 
 def _allowed(manifests: Manifests, port: str) -> dict[str, set[str]]:

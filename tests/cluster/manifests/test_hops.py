@@ -88,11 +88,20 @@ def test_a_hop_is_what_its_variables_make_of_the_server(
 
 
 def test_every_variable_is_one_that_the_program_knows(base: Manifests) -> None:
-    known = {option.envvar for option in grpc_server.cli.main.params if isinstance(option, click.Option)}
+    known = _variables(grpc_server.cli.main)
     for hop in base.hops():
         assert variables_of(hop).keys() <= known, name_of(hop)
-    known = {option.envvar for option in grpc_client.cli.main.params if isinstance(option, click.Option)}
-    assert variables_of(base.one("Deployment", "grpc-client")).keys() <= known
+    assert variables_of(base.one("Deployment", "grpc-client")).keys() <= _variables(grpc_client.cli.main)
+
+
+def _variables(command: click.Command) -> set[object]:
+    """Return the environment variables that a command reads."""
+    prefix = command.context_settings.get("auto_envvar_prefix")
+    return {
+        option.envvar or (prefix and f"{prefix}_{option.name}".upper())
+        for option in command.params
+        if isinstance(option, click.Option)
+    }
 
 
 def test_a_service_reaches_its_hop_and_no_other(base: Manifests) -> None:
@@ -171,8 +180,8 @@ def test_the_hops_before_a_canary_forward_what_asks_for_it(
     render: Render, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     hops = render("canary").hops()
-    forwarded = [_server_options(hop, monkeypatch)["forward_headers"] for hop in hops]
-    assert forwarded == ["x-canary", "x-canary", "", ""]
+    forwarded = [_server_options(hop, monkeypatch)["extra_headers"].exact for hop in hops]
+    assert forwarded == [{"x-canary"}, {"x-canary"}, set(), set()]
 
 
 def _differing(first: dict[str, object], second: dict[str, object]) -> set[str]:

@@ -84,6 +84,8 @@ def test_the_legacy_api_changes_the_versions_of_istio_and_nothing_else(every: Ev
     for chosen in every:
         if "legacy-api" not in chosen:
             legacy = tuple(sorted((*chosen, "legacy-api")))
+            if legacy not in every:
+                continue
             for before, after in zip(every[chosen], every[legacy], strict=True):
                 version = before["apiVersion"]
                 assert after == before | {"apiVersion": versions.get(version, version)}, legacy
