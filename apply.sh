@@ -1,16 +1,15 @@
 #!/usr/bin/env bash
-# Puts the demo behind the ingress gateway of a mesh: of ASM, of Istio, or of one on this machine; or takes it away.
-# For `local` it is plain POSIX shell, for machines without bash. A cluster needs bash, which takes over here where
-# the script was started as `sh apply.sh` and sh is another.
+# Deploys the demo to a mesh: ASM, Istio, or one on this host; or removes it. For `local` this is plain POSIX shell, for
+# hosts without bash. A cluster needs bash, which takes over here after `sh apply.sh`.
 if [ -z "${BASH_VERSION-}" ] && [ "${1-}" != local ]; then
   command -v bash >/dev/null || {
-    echo "apply.sh: a cluster needs bash, and it is not on PATH" >&2
+    echo "apply.sh: bash not found: a cluster needs it" >&2
     exit 3
   }
   exec bash "$0" "$@"
 fi
 set -eu
-unset CDPATH # or cd may go elsewhere, and say so
+unset CDPATH # or cd may print, and go elsewhere
 root=$(cd "$(dirname "$(readlink -f "$0" 2>/dev/null || echo "$0")")" && pwd)
 
 usage() {
@@ -18,43 +17,43 @@ usage() {
 Usage: ./apply.sh [asm|istio|local] [logs] [OPTION ...]
 
 Targets:
-  asm     an ASM instance and its ACK cluster; meant where no target is named
+  asm     an ASM instance and its ACK cluster (default)
   istio   a cluster with open-source Istio
-  local   a mesh on this machine, in the background until --delete ends it.
-          Its options are those of `hello-grpc-mesh up`, with --delete those of
-          `hello-grpc-mesh down`: ./apply.sh local --help shows them
+  local   a mesh on this host, in the background until --delete stops it.
+          Options: those of `hello-grpc-mesh up`, and with --delete those of
+          `hello-grpc-mesh down`: see ./apply.sh local --help
 
 logs      follow the logs of all hops, each line with its hop, until Ctrl-C
 
 Options of asm and istio:
-  --kubeconfig FILE         of the cluster; also --ack-kubeconfig, or
-                            ACK_KUBECONFIG. For istio: that of kubectl
-  --asm-kubeconfig FILE     of the ASM instance; or ASM_KUBECONFIG. Without it
-                            that of the cluster, which then must have
+  --kubeconfig FILE         kubeconfig of the cluster; also --ack-kubeconfig or
+                            ACK_KUBECONFIG (istio: the default of kubectl)
+  --asm-kubeconfig FILE     kubeconfig of the ASM instance; also ASM_KUBECONFIG.
+                            Default: the one of the cluster, which then needs
                             data-plane KubeAPI access
-  --image IMAGE             what the pods run (hello-servicemesh-grpc:1.0.0);
-                            docker/build.sh makes it
+  --image IMAGE             image of the pods (hello-servicemesh-grpc:1.0.0);
+                            docker/build.sh builds it
   --component NAME          also apply kube/components/NAME; repeatable
-  --gateway-service NAME    the Service of the gateway, [NAMESPACE/]NAME
+  --gateway-service NAME    Service of the gateway, [NAMESPACE/]NAME
                             (istio-system/istio-ingressgateway)
-  --with-gateway            open port 9999 on the gateway where it is closed
-  --timeout SECONDS         how long to wait for rollouts, for the gateway, for
-                            a deletion (300)
-  --force                   take back fields that others have changed since
-  --dry-run                 show what would change, and change nothing
+  --with-gateway            open port 9999 on the gateway if it is closed
+  --timeout SECONDS         timeout of rollouts, of the gateway's port, and of
+                            deletions (300)
+  --force                   overwrite changes of other field managers
+  --dry-run                 show the changes without making them
   --delete                  remove what was applied, and nothing else
-  --yes                     do not ask before that
+  --yes                     remove without confirmation
 
-Nothing is changed before all of the preflight is well, and applied again the
-same changes nothing. A cluster needs kubectl and bash; local needs Python 3.11
-or newer, everything else goes into .venv, beside this script.
+Preflight checks run first: if one fails, nothing is changed. Applying the same
+again changes nothing. A cluster needs kubectl and bash. `local` needs Python
+3.11 or newer, and installs everything else into .venv beside this script.
 
-Exit codes: 0 all went well; 1 it failed; 2 wrong usage; 3 the environment does
-not allow it: no kubectl, no kubeconfig, no answer, no gateway.
+Exit codes: 0 OK; 1 failed; 2 wrong usage; 3 environment error: no kubectl, no
+kubeconfig, no connection, no gateway.
 TEXT
 }
 
-on_this_machine() {
+on_this_host() {
   "$root/scripts/setup"
   case "${1-}" in
     logs)
@@ -71,10 +70,10 @@ on_this_machine() {
 
 if [ "${1-}" = local ]; then
   shift
-  on_this_machine "$@"
+  on_this_host "$@"
 fi
 
-set +o posix # which bash is in where it was started as sh
+set +o posix # the mode of bash after a start as sh
 set -Eeuo pipefail
 source "$root/scripts/cluster/common.sh"
 source "$root/scripts/cluster/manifests.sh"
@@ -128,17 +127,17 @@ own_option() {
 
 check_arguments() {
   [ -n "$delete" ] || return 0
-  [ "$command" = apply ] || usage_error "logs and --delete do not go together"
-  [ -z "$dry_run" ] || usage_error "--delete and --dry-run do not go together: --delete shows first, and asks"
+  [ "$command" = apply ] || usage_error "logs and --delete exclude each other"
+  [ -z "$dry_run" ] || usage_error "--delete and --dry-run exclude each other: --delete shows the objects first, and asks"
   command=delete
 }
 
-# HOST:PORT/PATH:TAG@DIGEST, of which only a part of the path must be there.
+# HOST:PORT/PATH:TAG@DIGEST, where only the path is required.
 image_argument() {
   local word='[a-z0-9]+([._-]+[a-z0-9]+)*' pattern
   argument "$@" >/dev/null || exit
   pattern="^($word(:[0-9]+)?/)?$word(/$word)*(:[A-Za-z0-9_][A-Za-z0-9._-]*)?(@sha256:[0-9a-f]{64})?\$"
-  [[ $2 =~ $pattern ]] || usage_error "$2 is no name of an image"
+  [[ $2 =~ $pattern ]] || usage_error "invalid image $2: use [HOST[:PORT]/]NAME[:TAG]"
   printf '%s' "$2"
 }
 
@@ -146,7 +145,7 @@ component_argument() {
   argument "$@" >/dev/null
   case " $COMPONENTS " in
     *" $2 "*) printf '%s' "$2" ;;
-    *) usage_error "no component is named $2: use one of $COMPONENTS" ;;
+    *) usage_error "unknown component $2: use one of $COMPONENTS" ;;
   esac
 }
 
@@ -170,9 +169,9 @@ apply() {
     show_changes
     return
   fi
-  interruption='what was applied so far stays; run it again to go on, or with --delete to take it away'
-  # Both namespaces first: injection must be on before pods are made. Then nobody is sent to pods that are not ready,
-  # and none goes that somebody is still sent to.
+  interruption='what was applied so far stays: run it again to continue, or with --delete to remove it'
+  # Namespaces first: injection must be on before pods are created. Routes are added after pods are ready and removed
+  # before pods are deleted.
   apply_namespace cluster "$cluster_name"
   one_plane || apply_namespace mesh "$mesh_name"
   apply_plane cluster "$cluster_name"
@@ -180,7 +179,7 @@ apply() {
   apply_plane mesh "$mesh_name"
   prune mesh "$mesh_name"
   prune cluster "$cluster_name"
-  find_missing_sidecars # it may be meant so; test.sh fails on it
+  find_missing_sidecars # a warning here; test.sh fails because of it
   show_what_next
 }
 
@@ -188,8 +187,8 @@ follow_logs() {
   check_answer cluster "$cluster_name"
   local deployments option number pid failed=''
   deployments=$(ask cluster get deployments -n "$NAMESPACE" -l "$SELECTOR" -o name)
-  [ -n "$deployments" ] || fail 1 "nothing is deployed in $cluster_name: ./apply.sh $target$(plane_options)"
-  interruption='nothing follows the logs any more'
+  [ -n "$deployments" ] || fail 1 "nothing is deployed in $cluster_name: run ./apply.sh $target$(plane_options)"
+  interruption='stopped following the logs'
   option=$(kubeconfig_of cluster)
   for number in 1 2 3; do
     kubectl ${option:+"$option"} logs --follow -n "$NAMESPACE" -l "app=grpc-server-deploy$number" \
@@ -200,8 +199,8 @@ follow_logs() {
   for pid in $children; do
     wait "$pid" || failed=yes
   done
-  [ -z "$failed" ] || fail 1 "the logs could not be followed (see above)"
-  warn "the pods that were followed are gone; to follow those in their place, run it again"
+  [ -z "$failed" ] || fail 1 "cannot follow the logs (see above)"
+  warn "the pods of these logs are gone: run it again to follow their replacements"
 }
 
 with_hop() {

@@ -1,6 +1,6 @@
 # shellcheck shell=bash
-# What changes a cluster, shows what would change, or waits for it. Sourced by apply.sh.
-# shellcheck disable=SC2034,SC2153,SC2154 # variables that it shares with apply.sh and the files beside it
+# Changes a cluster, shows what would change, or waits for it. Sourced by apply.sh.
+# shellcheck disable=SC2034,SC2153,SC2154 # variables shared with apply.sh and the files beside it
 
 show_changes() {
   show_plane cluster "$cluster_name"
@@ -12,12 +12,12 @@ show_plane() {
   local state
   state=$(<"$work/namespace-$1")
   if [ "$state" = absent ]; then
-    say "$2: all of this would be made"
+    say "$2: all of this would be created"
     sed 's/^/+/' "$work/whole-$1.yaml"
   elif [ -s "$work/changes-$1" ]; then
     cat "$work/changes-$1"
   else
-    say "$2: $(count "$1") as wanted"
+    say "$2: $(count "$1") unchanged"
   fi
   [ -s "$work/stale-$1" ] || return 0
   say "$2: this would be removed"
@@ -33,7 +33,7 @@ count() {
   esac
 }
 
-# Makes the namespace, or gives ours the labels that it is to have. One of somebody else's stays as it is.
+# Creates the namespace, or updates the labels of one that this script created. Any other stays unchanged.
 apply_namespace() {
   case "$(<"$work/namespace-$1")" in
     absent) ;;
@@ -43,11 +43,11 @@ apply_namespace() {
   apply_file "$1" "$2" "$work/namespace.yaml"
 }
 
-# Applies what belongs to a plane, where that changes anything.
+# Applies the objects of a plane, if that changes anything.
 apply_plane() {
   [ -s "$work/$1.yaml" ] || return 0
   if [ "$(<"$work/namespace-$1")" != absent ] && [ ! -s "$work/changes-$1" ]; then
-    say "$2: $(count "$1") as wanted"
+    say "$2: $(count "$1") unchanged"
     return
   fi
   say "$2: applying $(count "$1")"
@@ -56,12 +56,12 @@ apply_plane() {
 
 apply_file() {
   order "$1" apply --server-side --field-manager "$FIELD_MANAGER" ${force:+--force-conflicts} -f "$3" ||
-    fail 1 "$2 did not take all of it (see above)"
+    fail 1 "$2 refused a part of it (see above)"
 }
 
 prune() {
   [ -s "$work/stale-$1" ] || return 0
-  say "$2: removing what is no longer asked for"
+  say "$2: removing objects that are no longer configured"
   remove "$1" <"$work/stale-$1"
 }
 
@@ -69,7 +69,7 @@ prune() {
 remove() {
   as_manifest >"$work/removed.yaml"
   order "$1" delete -f "$work/removed.yaml" --ignore-not-found --timeout "${timeout}s" ||
-    fail 1 "not all of it could be removed (see above); run it again"
+    fail 1 "not everything was removed (see above): run it again"
 }
 
 wait_for_rollouts() {
@@ -99,7 +99,7 @@ fail_rollouts() {
     say
   } >&2
   warn_of_missing_images
-  fail 1 "not ready within $timeout s:$1. Their pods, warnings and logs are above"
+  fail 1 "not ready within $timeout s:$1. See their pods, warnings and logs above"
 }
 
 unready_pods() {
@@ -115,17 +115,17 @@ warn_of_missing_images() {
     awk '/^(ErrImagePull|ImagePullBackOff|ErrImageNeverPull|InvalidImageName) / && !seen[$2]++ { print $2 }' |
     grep -F -f - "$work/cluster.yaml" | awk '$1 == "image:" && !seen[$2]++ { print $2 }') || missing=
   [ -z "$missing" ] ||
-    warn "the cluster cannot pull ${missing//$'\n'/, }: push it where it can (docker/build.sh --push), and name it with --image"
+    warn "the cluster cannot pull ${missing//$'\n'/, }: push it to a registry (docker/build.sh --push), and set it with --image"
 }
 
 show_what_next() {
   read_gateway
   say
   if [ -n "$gateway_address" ]; then
-    say "ready, at $(gateway_target). To prove it:"
+    say "ready at $(gateway_target). Test it:"
     say "  ./test.sh $target$(plane_options)"
   else
-    say "ready, but the gateway $gateway_service has no address yet. To wait for it and prove the chain, or from inside:"
+    say "ready, but the gateway $gateway_service has no address yet. Wait for it and test, or test from inside:"
     say "  ./test.sh $target$(plane_options)"
     say "  ./test.sh $target$(plane_options) --in-cluster"
   fi

@@ -1,41 +1,41 @@
 # shellcheck shell=bash
-# What apply.sh and test.sh share about a cluster: options, planes, the gateway. Sourced, by bash 3.2 or newer.
+# Shared by apply.sh and test.sh: options, planes, the gateway. Sourced by bash 3.2 or newer.
 #
-# A plane is an API server: that of the cluster (ACK) takes pods and services, that of the mesh (ASM) what belongs to
-# Istio. With open-source Istio, and with ASM's data-plane KubeAPI access, both are one. Functions that can ask either
-# take `cluster` or `mesh` as their first argument.
+# A plane is an API server. The one of the cluster (ACK) has pods and services, the one of the mesh (ASM) has the Istio
+# resources. With open-source Istio, and with data-plane KubeAPI access of ASM, both are the same. Functions for either
+# plane take `cluster` or `mesh` as their first argument.
 #
-# Here and in the files beside it, what may fail inside $(…) ends with `|| exit`: bash does not heed `set -e` there.
-# shellcheck disable=SC2034 # some variables serve only those who source this
+# Here and in the files beside it, a command that may fail inside $(…) ends with `|| exit`: bash ignores `set -e` there.
+# shellcheck disable=SC2034 # some variables are used only by the scripts that source this file
 
-# What a user has told kubectl for other purposes must not decide what becomes of the demo.
+# The user's own settings of kubectl must not change what is applied.
 export KUBERC=off
 unset KUBECTL_EXTERNAL_DIFF
 
 NAMESPACE=grpc-tracing
-OURS=hello-servicemesh-grpc # the value of app.kubernetes.io/part-of by which we know what is ours
+OURS=hello-servicemesh-grpc # the value of app.kubernetes.io/part-of on every object of the demo
 SELECTOR="app.kubernetes.io/part-of=$OURS"
 GATEWAY_PORT=9999
 USUAL_GATEWAY=istio-system/istio-ingressgateway
-QUERY_TIMEOUT=20s # of each question to an API server
+QUERY_TIMEOUT=20s # for each request to an API server
 
 ME=$(basename "$0")
 target=asm
 cluster_config=
 mesh_config=
-named_cluster_config= # as an option
+named_cluster_config= # from an option
 named_mesh_config=
 gateway_service=$USUAL_GATEWAY
 timeout=300
 children=
-hint= # more to say where an API server does not answer
+hint= # appended if an API server does not answer
 interruption='nothing was changed'
 
 say() { printf '%s\n' "$*"; }
 
 warn() { printf '%s: %s\n' "$ME" "$*" >&2; }
 
-# Ends with an exit code: 1 failed, 2 wrong usage, 3 the environment does not allow it.
+# Exits with a code: 1 failed, 2 wrong usage, 3 environment error.
 fail() {
   local code=$1
   shift
@@ -47,7 +47,7 @@ usage_error() { fail 2 "$1; ./$ME --help shows the usage"; }
 
 # -- options
 
-# Reads all arguments. A script reads its own by own_option, which sets `used` to how many words it took.
+# Reads all arguments. A script reads its own in own_option, which sets `used` to the number of words that it read.
 parse_arguments() {
   while [ $# -gt 0 ]; do
     used=0
@@ -104,7 +104,7 @@ service_argument() {
   esac
 }
 
-# The options that the next command needs to find the same planes.
+# The options with which the next command finds the same planes.
 plane_options() {
   [ -z "$named_cluster_config" ] || printf ' --kubeconfig %q' "$named_cluster_config"
   [ -z "$named_mesh_config" ] || printf ' --asm-kubeconfig %q' "$named_mesh_config"
@@ -118,17 +118,17 @@ find_planes() {
   named_cluster_config=$cluster_config
   named_mesh_config=$mesh_config
   command -v kubectl >/dev/null ||
-    fail 3 "kubectl is not on PATH: install it, see https://kubernetes.io/docs/tasks/tools/"
+    fail 3 "kubectl not found: install it, see https://kubernetes.io/docs/tasks/tools/"
   if [ "$target" = asm ]; then
     cluster_name='the ACK cluster'
     mesh_name='the ASM instance'
     cluster_config=${cluster_config:-${ACK_KUBECONFIG-}}
     mesh_config=${mesh_config:-${ASM_KUBECONFIG-}}
     [ -n "$cluster_config" ] ||
-      fail 3 "no kubeconfig: name that of the ACK cluster with --ack-kubeconfig or ACK_KUBECONFIG, and that of the ASM" \
-        "instance with --asm-kubeconfig or ASM_KUBECONFIG (or try the demo on this machine: ./$ME local)"
+      fail 3 "no kubeconfig: set the one of the ACK cluster with --ack-kubeconfig or ACK_KUBECONFIG, and the one of the ASM" \
+        "instance with --asm-kubeconfig or ASM_KUBECONFIG (or try the demo on this host: ./$ME local)"
   else
-    [ -z "$mesh_config" ] || usage_error "the target istio has one kubeconfig: name it with --kubeconfig"
+    [ -z "$mesh_config" ] || usage_error "the target istio has one kubeconfig: set it with --kubeconfig"
     cluster_name='the cluster'
     mesh_name='the cluster'
   fi
@@ -138,19 +138,19 @@ find_planes() {
 }
 
 check_readable() {
-  [ -z "$1" ] || { [ -f "$1" ] && [ -r "$1" ]; } || fail 3 "cannot read the kubeconfig $1"
+  [ -z "$1" ] || { [ -f "$1" ] && [ -r "$1" ]; } || fail 3 "cannot read kubeconfig $1: check the path and its permissions"
 }
 
 one_plane() { [ "$mesh_config" = "$cluster_config" ]; }
 
-# The option that leads kubectl to a plane; none where kubectl finds its way itself.
+# The option with which kubectl reaches a plane; none if kubectl's own configuration does.
 kubeconfig_of() {
   local config=$cluster_config
   [ "$1" = cluster ] || config=$mesh_config
   printf '%s' "${config:+--kubeconfig=$config}"
 }
 
-# How a user calls kubectl for a plane.
+# The kubectl command of a user for a plane.
 kubectl_for() {
   local option
   option=$(kubeconfig_of "$1")
@@ -158,7 +158,7 @@ kubectl_for() {
   [ -z "$option" ] || printf ' %q' "$option"
 }
 
-# Asks a plane something, and waits only so long for the answer.
+# Sends a request to a plane, with a timeout.
 ask() {
   local option
   option=$(kubeconfig_of "$1")
@@ -166,7 +166,7 @@ ask() {
   kubectl ${option:+"$option"} "--request-timeout=$QUERY_TIMEOUT" "$@"
 }
 
-# Has a plane do something that may take long.
+# Sends a request to a plane that may take long.
 order() {
   local option
   option=$(kubeconfig_of "$1")
@@ -174,7 +174,7 @@ order() {
   patiently kubectl ${option:+"$option"} "$@"
 }
 
-# Runs a program so that a signal to us is heeded at once, and ends it too.
+# Runs a program so that a signal to this script takes effect at once, and stops the program, too.
 patiently() {
   local code=0
   "$@" </dev/null &
@@ -184,19 +184,19 @@ patiently() {
   return "$code"
 }
 
-# Whether both API servers answer, and to us.
+# Checks that both API servers answer, with these credentials.
 check_planes() {
   check_answer cluster "$cluster_name"
   one_plane || check_answer mesh "$mesh_name"
 }
 
-# One request alone: what kubectl asks before others, which kinds there are, it repeats for minutes.
+# One raw request: kubectl repeats its discovery requests for minutes.
 check_answer() {
   local said option
   option=$(kubeconfig_of "$1")
   said=$(ask "$1" get --raw "/api/v1/namespaces/$NAMESPACE" 2>&1) || case "$said" in
     *"\"$NAMESPACE\" not found"*) ;;
-    *) fail 3 "$2 does not answer as it should (${option:-kubeconfig: that of kubectl}): $(last_line "$said")$hint" ;;
+    *) fail 3 "$2 cannot be reached (${option:-kubeconfig of kubectl}): $(last_line "$said")$hint" ;;
   esac
 }
 
@@ -204,25 +204,25 @@ last_line() { printf '%s\n' "$1" | tail -n 1; }
 
 # -- the gateway
 
-# Sets what the Service of the gateway says: its ports (" 80 443 "), the labels of its pods ("app=…,istio=…"), and
-# its address, an IP or a host name, "" as long as the load balancer has none.
+# Reads the Service of the gateway: its ports (" 80 443 "), the labels of its pods ("app=…,istio=…"), and its address,
+# an IP or a host name, "" while the load balancer has none.
 read_gateway() {
   local said
-  # shellcheck disable=SC2016 # the dollars are the template's
+  # shellcheck disable=SC2016 # dollar signs of the template
   said=$(ask cluster get service -n "${gateway_service%/*}" "${gateway_service#*/}" --ignore-not-found -o 'go-template=
 {{- range .spec.ports}} {{.port}}{{end}} |
 {{- range $key, $value := .spec.selector}}{{$key}}={{$value}},{{end}}|
-{{- range .status.loadBalancer.ingress}}{{or .ip .hostname}} {{end}}') || fail 3 "$cluster_name does not show the gateway"
+{{- range .status.loadBalancer.ingress}}{{or .ip .hostname}} {{end}}') || fail 3 "$cluster_name does not return the Service of the gateway (see above)"
   [ -n "$said" ] ||
     fail 3 "no gateway: $cluster_name has no Service ${gateway_service#*/} in ${gateway_service%/*}. Create an ingress" \
-      "gateway (kube/asm/ has one for ASM), or name yours with --gateway-service"
+      "gateway (kube/asm/ has one for ASM), or set yours with --gateway-service"
   IFS='|' read -r gateway_ports gateway_labels gateway_address <<<"$said"
   gateway_ports=" $gateway_ports "
   gateway_labels=${gateway_labels%,}
   gateway_address=${gateway_address%% *}
 }
 
-# Where to call the gateway. An IPv6 address stands in brackets before a port.
+# The address to call. An IPv6 address is in brackets in front of a port.
 gateway_target() {
   case "$gateway_address" in
     *:*) printf '%s' "[$gateway_address]:$GATEWAY_PORT" ;;
@@ -240,7 +240,7 @@ gateway_has_address() {
   [ -n "$gateway_address" ]
 }
 
-# Asks again and again, at most for the time of --timeout, and says once what it waits for.
+# Repeats a check for at most --timeout seconds, and prints once what it waits for.
 wait_until() {
   local deadline=$((SECONDS + timeout)) what=$1
   shift
@@ -254,7 +254,7 @@ wait_until() {
 
 # -- pods
 
-# The pods of ours that the mesh should have given a sidecar and has not. A native sidecar is an init container.
+# The pods of the demo without the sidecar that they should have. A native sidecar is an init container.
 pods_without_sidecar() {
   local pods
   pods=$(ask cluster get pods -n "$NAMESPACE" -l "$SELECTOR" -o 'go-template=
@@ -265,19 +265,19 @@ pods_without_sidecar() {
   printf '%s\n' "$pods" | awk 'NF && !/ istio-proxy / && !/ inject=false / { print $1 }'
 }
 
-# Sets `missing_sidecars` to them, and says what to do about them.
+# Sets `missing_sidecars` to them, and prints the fix.
 find_missing_sidecars() {
-  missing_sidecars=$(pods_without_sidecar) || fail 3 "$cluster_name does not show the pods in $NAMESPACE (see above)"
+  missing_sidecars=$(pods_without_sidecar) || fail 3 "$cluster_name does not return the pods in $NAMESPACE (see above)"
   [ -z "$missing_sidecars" ] ||
-    warn "no sidecar in ${missing_sidecars//$'\n'/, }: made before the namespace was labelled, or the cluster is not in the" \
-      "mesh. New pods get one: $(kubectl_for cluster) rollout restart deployment -n $NAMESPACE -l $SELECTOR"
+    warn "no sidecar in ${missing_sidecars//$'\n'/, }: created before the namespace was labelled, or the cluster is not in" \
+      "the mesh. Create new pods: $(kubectl_for cluster) rollout restart deployment -n $NAMESPACE -l $SELECTOR"
 }
 
 # -- signals
 
-# Makes signals end the script with the usual codes, and every end run `leave`.
+# Lets signals end the script with the usual exit codes, and runs `leave` at every exit.
 leave_on_signals() {
-  exec 9>&2 # a signal may come while stderr leads elsewhere
+  exec 9>&2 # a signal may arrive while stderr is redirected
   trap leave EXIT
   trap 'interrupted 130' INT
   trap 'interrupted 143' TERM
@@ -291,13 +291,13 @@ interrupted() {
   exit "$1"
 }
 
-# What fails without a word of its own. Those that have one have said it, and end with 2 or 3.
+# A command that failed without a message. Commands with a message exit with 2 or 3.
 unforeseen() {
-  # Inside $(…) it is for the caller to say. The bash of macOS would ask here even where he does, left of ||.
+  # Inside $(…), the caller reports it. The bash of macOS calls this even on the left of ||.
   [ "$BASH_SUBSHELL" = 0 ] || return 0
   case "$1" in
     2 | 3) ;;
-    *) warn "this failed: $BASH_COMMAND" ;;
+    *) warn "command failed: $BASH_COMMAND" ;;
   esac
 }
 

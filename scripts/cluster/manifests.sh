@@ -1,23 +1,22 @@
 # shellcheck shell=bash
-# What is to be in each plane, as files below $work, and what is there, as lists of objects. Sourced by apply.sh.
+# The configured objects of each plane, as files in $work, and the existing ones, as lists. Sourced by apply.sh.
 #
-# A list has a line for each object: apiVersion, kind, namespace, name.
-# shellcheck disable=SC2034,SC2153,SC2154 # variables that it shares with apply.sh and the files beside it
+# A list has one line per object: apiVersion, kind, namespace, name.
+# shellcheck disable=SC2034,SC2153,SC2154 # variables shared with apply.sh and the files beside it
 
-# In the order in which they are applied, whatever the order in which they are named: a later one may change what an
-# earlier one brings.
+# In the order in which they are applied, in any order of the options: a later one may change what an earlier one adds.
 COMPONENTS='canary fault ha network-policy gateway-api legacy-api'
 
-# Every kind that kube/ can bring, by plane: what is looked for when something is to go.
+# Every kind in kube/, by plane: these are searched for objects to remove.
 CLUSTER_KINDS='deployments.apps services serviceaccounts poddisruptionbudgets.policy
 networkpolicies.networking.k8s.io gateways.gateway.networking.k8s.io grpcroutes.gateway.networking.k8s.io'
 MESH_KINDS='gateways.networking.istio.io virtualservices.networking.istio.io destinationrules.networking.istio.io
 peerauthentications.security.istio.io telemetries.telemetry.istio.io'
 has_component() { case " $components " in *" $1 "*) ;; *) return 1 ;; esac }
 
-# Writes namespace.yaml, cluster.yaml and mesh.yaml: base, mesh and components as kubectl renders them.
+# Writes namespace.yaml, cluster.yaml and mesh.yaml: base, mesh and components, rendered by kubectl.
 render() {
-  # kustomize takes what lies below its root, and beside it only whole folders by relative paths.
+  # kustomize reads files below its root, and other folders only by relative paths.
   work=$(mktemp -d "$root/kube/.apply.XXXXXX") || fail 3 "cannot write into $root/kube"
   {
     say 'apiVersion: kustomize.config.k8s.io/v1beta1'
@@ -27,7 +26,7 @@ render() {
     kustomize_image
     kustomize_gateway
   } >"$work/kustomization.yaml"
-  kubectl kustomize "$work" >"$work/all.yaml" || fail 3 "kubectl cannot render kube/ (see above): is it too old?"
+  kubectl kustomize "$work" >"$work/all.yaml" || fail 3 "kubectl cannot render kube/ (see above): update kubectl"
   : >"$work/cluster.yaml"
   : >"$work/mesh.yaml"
   split_by_plane <"$work/all.yaml"
@@ -41,7 +40,7 @@ kustomize_components() {
   done
 }
 
-# Without --image, what is deployed stays: whoever adds a component need not name the image again.
+# Without --image, the deployed image stays, so that adding a component needs no --image.
 keep_image() {
   [ -z "$image" ] || return 0
   image=$(ask cluster get deployment -n "$NAMESPACE" -l "$SELECTOR,app=grpc-server-deploy1" -o 'go-template=
@@ -49,7 +48,7 @@ keep_image() {
   [ -z "$image" ] || say "image: $image, as deployed"
 }
 
-# NAME[:TAG][@DIGEST] as kustomize wants it. A colon before the last slash is that of a registry's port.
+# NAME[:TAG][@DIGEST] for kustomize. A colon before the last slash belongs to the port of a registry.
 kustomize_image() {
   [ -n "$image" ] || return 0
   local name=${image%%@*} tag=latest
@@ -68,7 +67,7 @@ kustomize_image() {
   esac
 }
 
-# Another gateway than the one that kube/ names: our Gateway is bound to that.
+# Binds Gateway tracing-gateway to another gateway than the one in kube/.
 kustomize_gateway() {
   if has_component gateway-api; then
     [ "$gateway_service" = "$USUAL_GATEWAY" ] ||
@@ -89,7 +88,7 @@ kustomize_patch() {
 
 as_json() { printf '"%s"' "$1" | sed 's/=/": "/g; s/,/", "/g'; }
 
-# kustomize separates documents by a line of dashes, and only keys of the top level begin a line.
+# kustomize separates documents by a line of dashes, and only top-level keys start a line.
 split_by_plane() {
   awk -v folder="$work" '
     function end() {
@@ -117,15 +116,15 @@ listed() {
     END { end() }' "$1"
 }
 
-# The objects of ours that a plane has, of some kinds: with our label, and applied by us. A label alone is copied, as by
+# The demo's objects of some kinds in a plane: with its label and its field manager. A label alone can be copied, as by
 # kubectl expose.
 ours() {
   local served namespace
   served=$(served "$1" "$2") || return
   [ -n "$served" ] || return 0
-  # The second is for the Gateway of the Gateway API.
+  # The second has the Gateway of the Gateway API.
   for namespace in "$NAMESPACE" "${USUAL_GATEWAY%/*}"; do
-    # shellcheck disable=SC2016 # the dollars are the template's
+    # shellcheck disable=SC2016 # dollar signs of the template
     ask "$1" get "$served" -n "$namespace" -l "$SELECTOR" --ignore-not-found -o 'go-template=
 {{- range $one := .items}}{{range .metadata.managedFields}}{{if eq .manager "'"$FIELD_MANAGER"'"}}
 {{- $one.apiVersion}} {{$one.kind}} {{$one.metadata.namespace}} {{$one.metadata.name}}{{"\n"}}{{end}}{{end}}{{end}}' |
@@ -133,10 +132,10 @@ ours() {
   done
 }
 
-# Those of some kinds that a plane serves, with commas between: to ask for another is an error.
+# The kinds among some that a plane serves, comma-separated: a request for any other is an error.
 served() {
   local all kind found=''
-  # It ends with an error where any API service of the cluster is down, and lists the others all the same.
+  # It fails if any API service of the cluster is down, but still lists the others.
   all=$(ask "$1" api-resources --verbs list -o name) || [ -n "$all" ] || exit
   all=" $(printf '%s' "$all" | tr '\n' ' ') "
   for kind in $2; do
@@ -145,26 +144,26 @@ served() {
   printf '%s' "${found#,}"
 }
 
-# Writes stale-cluster and stale-mesh: what is ours and no longer to be there, as that of a component that was applied
-# once and is not now.
+# Writes stale-cluster and stale-mesh: the demo's objects that are no longer configured, such as those of a component
+# that was applied earlier.
 find_stale() {
   stale cluster "$cluster_name" "$CLUSTER_KINDS" >"$work/stale-cluster"
   stale mesh "$mesh_name" "$MESH_KINDS" >"$work/stale-mesh"
 }
 
 stale() {
-  ours "$1" "$3" >"$work/ours" || fail 3 "$2 does not show what of ours is there (see above); nothing was changed"
-  listed "$work/$1.yaml" >"$work/wanted"
+  ours "$1" "$3" >"$work/ours" || fail 3 "$2 does not return the demo's objects (see above); nothing was changed"
+  listed "$work/$1.yaml" >"$work/selected"
   # The version of an API does not matter: v1 and v1beta1 name the same object.
   awk '{ group = $1; if (!sub(/\/.*/, "", group)) group = ""; key = group " " $2 " " $3 " " $4 }
-    FILENAME == ARGV[1] { wanted[key]; next }
-    !(key in wanted)' "$work/wanted" "$work/ours"
+    FILENAME == ARGV[1] { selected[key]; next }
+    !(key in selected)' "$work/selected" "$work/ours"
 }
 
-# A list as files name objects, so that kubectl can delete them.
+# A list as a manifest, so that kubectl can delete the objects.
 as_manifest() {
   awk '{ printf "---\napiVersion: %s\nkind: %s\nmetadata:\n  name: %s\n  namespace: %s\n", $1, $2, $4, $3 }'
 }
 
-# A list for people.
+# A list as text.
 as_lines() { awk '{ printf "  %s %s\n", $2, $4 }'; }

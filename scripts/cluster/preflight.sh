@@ -1,6 +1,6 @@
 # shellcheck shell=bash
 # What must be so before anything is changed. Sourced by apply.sh.
-# shellcheck disable=SC2034,SC2153,SC2154 # variables that it shares with apply.sh and the files beside it
+# shellcheck disable=SC2034,SC2153,SC2154 # variables shared with apply.sh and the files beside it
 
 # What kubectl does not do alone.
 check_tools() {
@@ -27,41 +27,41 @@ check_istio() {
   fi
 }
 
-# What a component needs and cannot bring.
+# Prerequisites of components.
 check_components() {
   local name
-  for name in gateway-api network-policy; do # in which the namespace of the gateway stands
+  for name in gateway-api network-policy; do # these name the namespace of the gateway
     ! has_component "$name" || [ "${gateway_service%/*}" = "${USUAL_GATEWAY%/*}" ] ||
-      usage_error "--component $name takes a gateway in ${USUAL_GATEWAY%/*}, not $gateway_service"
+      usage_error "--component $name needs a gateway in ${USUAL_GATEWAY%/*}, not $gateway_service"
   done
 }
 
-# Whether an API group, as its server describes it, has a version.
+# Checks that an API group has a version.
 check_version() {
   case "$1" in *"\"$2\""*) ;; *) fail 3 "$2 is not served: $3" ;; esac
 }
 
 fail_without_istio() {
   if [ "$target" = istio ]; then
-    fail 3 "the cluster does not serve Istio's resources (networking.istio.io): is Istio installed there?"
+    fail 3 "the cluster does not serve Istio resources (networking.istio.io): install Istio"
   elif one_plane; then
-    fail 3 "the ACK cluster does not serve Istio's resources (networking.istio.io): name the kubeconfig of the ASM" \
-      "instance with --asm-kubeconfig or ASM_KUBECONFIG, or switch on data-plane KubeAPI access for the instance"
+    fail 3 "the ACK cluster does not serve Istio resources (networking.istio.io): set the kubeconfig of the ASM instance" \
+      "with --asm-kubeconfig or ASM_KUBECONFIG, or switch on data-plane KubeAPI access for the instance"
   fi
-  fail 3 "$mesh_config leads to no Istio resources (networking.istio.io): is it the kubeconfig of an ASM instance?"
+  fail 3 "the API server of $mesh_config serves no Istio resources (networking.istio.io): check that it is the kubeconfig of an ASM instance"
 }
 
-# The gateway's pods carry the labels that our Gateway selects: those that the gateway's Service selects.
+# The gateway's pods must have the labels that Gateway tracing-gateway selects: the ones that their Service selects.
 check_gateway_pods() {
   [ -n "$gateway_labels" ] || fail 3 "the Service $gateway_service selects no pods: is it that of a gateway?"
   local pods
   pods=$(ask cluster get pods -n "${gateway_service%/*}" -l "$gateway_labels" -o name)
   [ -n "$pods" ] ||
-    fail 3 "the gateway $gateway_service has no pods: none carries the labels $gateway_labels. Does it run?"
+    fail 3 "the gateway $gateway_service has no pods: no pod has the labels $gateway_labels"
 }
 
-# Port 9999 must be open on the gateway. Where it is not, this is the one thing that is changed and is not ours, and
-# only where that is asked for. The ports that are there stay.
+# Port 9999 must be open on the gateway. Opening it is the only change to an object that this script did not create,
+# and needs --with-gateway. Existing ports stay.
 open_gateway() {
   ! gateway_has_port || return 0
   local namespace=${gateway_service%/*} name=${gateway_service#*/} plane=mesh kind=istiogateway ports patch
@@ -71,10 +71,10 @@ open_gateway() {
     plane=cluster kind=service
   fi
   ports=$(ask "$plane" get "$kind" -n "$namespace" "$name" -o 'jsonpath={.spec.ports}' 2>&1) ||
-    fail 3 "port $GATEWAY_PORT of the gateway is closed, and $kind $name, by which to open it, is out of reach:" \
-      "$(last_line "$ports"). Open it in the console of ASM, or name the kubeconfig of the ASM instance"
+    fail 3 "port $GATEWAY_PORT of the gateway is closed, and $kind $name, which can open it, cannot be read:" \
+      "$(last_line "$ports"). Open it in the console of ASM, or set the kubeconfig of the ASM instance"
   case "$ports" in
-    *"\"port\":$GATEWAY_PORT"['},']*) patch='' ;; # asked for already
+    *"\"port\":$GATEWAY_PORT"['},']*) patch='' ;; # already configured
     *) patch=$(patch_of_ports "$ports") ;;
   esac
   if [ -z "$with_gateway" ] || [ -n "$dry_run" ]; then
@@ -82,15 +82,15 @@ open_gateway() {
     [ -n "$with_gateway" ] || exit 3
     return 0
   fi
-  interruption='the gateway was told to open its port; nothing else was changed'
+  interruption='the port of the gateway was changed, and nothing else'
   [ -z "$patch" ] || order "$plane" patch "$kind" -n "$namespace" "$name" --type json -p "$patch" ||
-    fail 1 "the gateway did not take the port (see above); nothing was changed"
+    fail 1 "the gateway refused the port (see above); nothing was changed"
   wait_until "port $GATEWAY_PORT of the gateway" gateway_has_port ||
     fail 1 "port $GATEWAY_PORT of $gateway_service is still closed after $timeout s"
 }
 
-# What adds our port to a list of ports. An IstioGateway may name none, and then has those of its Service; one that
-# names some has no others, so that they must all be written.
+# A patch that adds the port. An IstioGateway without ports has those of its Service; with ports, it has only those, so
+# the whole list is written.
 patch_of_ports() {
   local ours="{\"name\":\"grpc-tracing\",\"port\":$GATEWAY_PORT,\"targetPort\":$GATEWAY_PORT,\"protocol\":\"TCP\"}" ports
   if [ -n "$1" ] && [ "$1" != '[]' ]; then
@@ -103,15 +103,15 @@ patch_of_ports() {
 
 warn_of_closed_port() {
   if [ -z "$patch" ]; then
-    warn "port $GATEWAY_PORT of the gateway $gateway_service is closed, though its IstioGateway asks for it. Try again soon"
+    warn "port $GATEWAY_PORT of the gateway $gateway_service is closed, although its IstioGateway has it: try again soon"
     return
   fi
-  warn "port $GATEWAY_PORT of the gateway $gateway_service is closed. This opens it, and so does --with-gateway:"
+  warn "port $GATEWAY_PORT of the gateway $gateway_service is closed. Open it with --with-gateway, or with this command:"
   say "  $(kubectl_for "$1") $2" >&2
 }
 
-# The state of the namespace in a plane: absent, ours, injected (not ours, and its pods get sidecars), foreign (they do
-# not), or Terminating.
+# The state of the namespace in a plane: absent, ours, injected (of another creator, with sidecar injection), foreign
+# (without), or Terminating.
 namespace_state() {
   local said phase part_of injection revision
   said=$(ask "$1" get namespace "$NAMESPACE" --ignore-not-found -o 'go-template={{.status.phase}}
@@ -131,27 +131,27 @@ check_namespace() {
   local state
   state=$(namespace_state "$1")
   case "$state" in
-    Terminating) fail 3 "the namespace $NAMESPACE of $2 is just being deleted: try again when it is gone" ;;
+    Terminating) fail 3 "the namespace $NAMESPACE of $2 is being deleted: try again later" ;;
     foreign)
-      fail 3 "the namespace $NAMESPACE of $2 was made by somebody else, and gives pods no sidecar. This changes that:" \
+      fail 3 "the namespace $NAMESPACE of $2 was not created by this script, and has no sidecar injection. Switch it on:" \
         "$(kubectl_for "$1") label namespace $NAMESPACE --overwrite istio-injection=enabled"
       ;;
   esac
   printf '%s' "$state" >"$work/namespace-$1"
 }
 
-# Nothing that somebody else made stands where ours is to go.
+# Checks that no object of another creator has a name of the demo.
 check_names_are_free() {
   local of_cluster of_mesh
   of_cluster=$(foreign_objects cluster)
   of_mesh=$(foreign_objects mesh)
   [ -z "$of_cluster$of_mesh" ] ||
-    fail 3 "these are there, and were not made by this script:$of_cluster$of_mesh. It touches only its own: remove them"
+    fail 3 "these objects exist and were not created by this script:$of_cluster$of_mesh. It only changes its own: remove them"
 }
 
 foreign_objects() {
   [ -s "$work/$1.yaml" ] || return 0
-  # shellcheck disable=SC2016 # the dollars are the template's
+  # shellcheck disable=SC2016 # dollar signs of the template
   ask "$1" get -f "$work/$1.yaml" --ignore-not-found -o 'go-template={{define "object"}}{{.kind}}/{{.metadata.name}}
 {{- range .metadata.managedFields}} {{.manager}}{{end}} {{with .metadata.labels}}{{index . "app.kubernetes.io/part-of"}}{{end}}
 {{- "\n"}}{{end -}}
@@ -163,14 +163,14 @@ foreign_objects() {
     }'
 }
 
-# Finds out what would change, and lets the server say by a dry run whether it would take it.
+# Finds the changes. In a dry run, the server checks whether it would accept them.
 find_changes() {
   local file="$work/$1.yaml" state code=0
   state=$(<"$work/namespace-$1")
   case "$state" in
     ours | absent) { [ "$1" = mesh ] && one_plane; } || cat "$work/namespace.yaml" ;;
   esac >"$work/whole-$1.yaml"
-  # In a namespace that is not there, a server can say nothing of objects.
+  # A server cannot check objects in a namespace that does not exist.
   [ "$state" = absent ] || cat "$file" >>"$work/whole-$1.yaml"
   if [ -s "$work/whole-$1.yaml" ]; then
     ask "$1" diff --server-side --field-manager "$FIELD_MANAGER" ${force:+--force-conflicts} -f "$work/whole-$1.yaml" \
@@ -180,7 +180,7 @@ find_changes() {
   [ "$code" -gt 1 ] || return 0
   cat "$work/refused" >&2
   case "$(<"$work/refused")" in
-    *conflict*) fail 1 "others have changed what $2 holds of ours (see above): --force takes that back; nothing was changed" ;;
-    *) fail 3 "$2 would not take it (see above); nothing was changed" ;;
+    *conflict*) fail 1 "other field managers have changed objects in $2 (see above): --force overwrites that; nothing was changed" ;;
+    *) fail 3 "$2 would refuse it (see above); nothing was changed" ;;
   esac
 }

@@ -1,11 +1,11 @@
 # shellcheck shell=bash
-# Taking away again what apply.sh brought, and nothing else. Sourced by apply.sh.
-# shellcheck disable=SC2034,SC2153,SC2154 # variables that it shares with apply.sh and the files beside it
+# Removes what apply.sh created, and nothing else. Sourced by apply.sh.
+# shellcheck disable=SC2034,SC2153,SC2154 # variables shared with apply.sh and the files beside it
 
 delete() {
   check_tools
   check_answer cluster "$cluster_name"
-  hint=". To remove what is in the ACK cluster alone, leave out the kubeconfig of the ASM instance"
+  hint=". To remove only what is in the ACK cluster, leave out the kubeconfig of the ASM instance"
   one_plane || check_answer mesh "$mesh_name"
   work=$(mktemp -d) || fail 3 "cannot write into ${TMPDIR:-/tmp}"
   find_ours mesh "$mesh_name" "$MESH_KINDS"
@@ -15,17 +15,17 @@ delete() {
   namespaces=$(our_namespaces)
   if [ -z "$namespaces" ] && [ ! -s "$work/mesh" ] && [ ! -s "$work/cluster" ]; then
     case "$(namespace_state cluster)" in
-      Terminating) say "the namespace $NAMESPACE of $cluster_name is just being deleted" ;;
-      *) say "nothing of this demo is there" ;;
+      Terminating) say "the namespace $NAMESPACE of $cluster_name is being deleted" ;;
+      *) say "nothing to remove: the demo is not deployed" ;;
     esac
     return
   fi
   show_what_goes mesh "$mesh_name"
   show_what_goes cluster "$cluster_name"
-  [ -z "$namespaces" ] || say "and the namespace $NAMESPACE, unless somebody else uses it"
+  [ -z "$namespaces" ] || say "and the namespace $NAMESPACE, unless it has other objects"
   confirm
-  interruption='some of it may be gone; run it again to remove the rest'
-  # The mesh first: Istio's resources would stay behind in the ASM instance when the namespace of the cluster goes.
+  interruption='a part may be removed: run it again to remove the rest'
+  # The mesh first: Istio resources would stay in the ASM instance when the namespace of the cluster is deleted.
   [ ! -s "$work/mesh" ] || remove mesh <"$work/mesh"
   [ ! -s "$work/cluster" ] || remove cluster <"$work/cluster"
   one_plane || delete_namespace mesh "$mesh_name"
@@ -34,10 +34,10 @@ delete() {
 }
 
 find_ours() {
-  ours "$1" "$3" >"$work/$1" || fail 3 "$2 does not show what of ours is there (see above); nothing was removed"
+  ours "$1" "$3" >"$work/$1" || fail 3 "$2 does not return the demo's objects (see above); nothing was removed"
 }
 
-# The planes whose namespace is ours.
+# The planes whose namespace this script created.
 our_namespaces() {
   local plane state
   for plane in cluster mesh; do
@@ -50,7 +50,7 @@ warn_of_what_is_out_of_reach() {
   local served
   served=$(served mesh "$MESH_KINDS")
   [ -n "$served" ] ||
-    warn "$mesh_name serves no Istio resources here. What was applied to it stays, unless its kubeconfig is named"
+    warn "$mesh_name serves no Istio resources: objects in the ASM instance stay, unless you set its kubeconfig"
 }
 
 show_what_goes() {
@@ -61,7 +61,7 @@ show_what_goes() {
 
 confirm() {
   [ -z "$yes" ] || return 0
-  [ -t 0 ] || usage_error "--delete asks before it removes anything: add --yes where nobody can answer"
+  [ -t 0 ] || usage_error "--delete asks for confirmation: add --yes if there is no terminal"
   local answer=''
   printf 'Remove all of it? [y/N] '
   read -r answer || true
@@ -76,17 +76,17 @@ delete_namespace() {
   state=$(namespace_state "$1")
   [ "$state" = ours ] || return 0
   others=$(others_in_namespace "$1") ||
-    fail 1 "the namespace $NAMESPACE of $2 stays: it cannot be told whether somebody else uses it (see above)"
+    fail 1 "the namespace $NAMESPACE of $2 stays: its other objects cannot be listed (see above)"
   if [ -n "$others" ]; then
-    say "the namespace $NAMESPACE of $2 stays, as it holds what is not ours:$others"
+    say "the namespace $NAMESPACE of $2 stays, because it has other objects:$others"
     return
   fi
   order "$1" delete namespace "$NAMESPACE" --ignore-not-found --timeout "${timeout}s" ||
-    fail 1 "the namespace $NAMESPACE of $2 is not gone after $timeout s"
+    fail 1 "the namespace $NAMESPACE of $2 still exists after $timeout s"
 }
 
-# What somebody else has put into our namespace, of whichever kind. What a controller made for another object goes with
-# that one, and some things are in every namespace.
+# Objects in the namespace that this script did not create, of any kind. Objects with an owner are deleted with it, and
+# some objects are in every namespace.
 others_in_namespace() {
   local kinds
   kinds=$(ask "$1" api-resources --namespaced --verbs list,delete -o name) || [ -n "$kinds" ] || exit

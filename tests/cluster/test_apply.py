@@ -454,7 +454,7 @@ def test_without_data_plane_kubeapi_access(unchanged: Planes) -> None:
 
 def test_with_an_asm_instance_for_istio(unchanged: Planes) -> None:
     done = apply(unchanged, "--asm-kubeconfig", str(unchanged.mesh.kubeconfig), target="istio")
-    fails(done, 2, "the target istio has one kubeconfig: name it with --kubeconfig")
+    fails(done, 2, "the target istio has one kubeconfig: set it with --kubeconfig")
 
 
 def test_without_a_place_to_write(unchanged: Planes, tmp_path: Path) -> None:
@@ -567,7 +567,7 @@ def test_with_a_kubectl_that_cannot_render(unchanged: Planes, tmp_path: Path) ->
     (tmp_path / "kubectl").write_text(f'#!/bin/sh\n[ "$1" != kustomize ] || exit 1\nexec {real} "$@"\n')
     (tmp_path / "kubectl").chmod(0o755)
     path = os.pathsep.join((str(tmp_path), unchanged.environment["PATH"]))
-    fails(apply(unchanged, env={"PATH": path}), 3, "kubectl cannot render kube/ (see above): is it too old?")
+    fails(apply(unchanged, env={"PATH": path}), 3, "kubectl cannot render kube/ (see above): update kubectl")
 
 
 def test_with_a_namespace_that_is_being_deleted(asm: Planes) -> None:
@@ -719,7 +719,7 @@ def test_delete_removes_all_of_it_the_mesh_first(asm: Planes) -> None:
     ends = [order.index(kind) for kind in ("gateway.networking.istio.io", "deployment.apps", "namespace")]
     assert ends == sorted(ends)
     again = apply(asm, "--delete", "--yes")
-    assert (again.returncode, again.stdout) == (0, "nothing of this demo is there\n")
+    assert (again.returncode, again.stdout) == (0, "nothing to remove: the demo is not deployed\n")
 
 
 def test_delete_does_not_trust_a_namespace_to_take_the_meshs_resources_along(one_plane: Planes) -> None:
@@ -920,7 +920,7 @@ def test_logs_of_nothing_are_told(asm: Planes) -> None:
         (("--gateway-service", "a/b/c"), "takes NAME or NAMESPACE/NAME"),
         (("--gateway-service", "Upper"), "takes NAME or NAMESPACE/NAME"),
         (("--delete", "--dry-run"), "--delete and --dry-run do not go together"),
-        (("logs", "--delete"), "logs and --delete do not go together"),
+        (("logs", "--delete"), "logs and --delete exclude each other"),
         (("--nonsense",), "unknown option: --nonsense"),
         (("--dry-run", "local"), "write the target first"),
     ],

@@ -221,7 +221,7 @@ def test_a_gateway_with_its_port_closed(deployed: Planes) -> None:
     ports = [{"name": "http2", "port": 80}]
     deployed.mesh.change("istiogateways", "ingressgateway", {"spec": {"ports": ports}}, "istio-system")
     deployed.cluster.change("services", "istio-ingressgateway", {"spec": {"ports": ports}}, "istio-system")
-    fails(prove(deployed), 3, "port 9999 of the gateway", "is closed: apply as before, with --with-gateway")
+    fails(prove(deployed), 3, "port 9999 of the gateway", "is closed: apply again, with --with-gateway")
 
 
 def test_a_gateway_without_an_address(deployed: Planes) -> None:
@@ -306,7 +306,7 @@ def test_the_gateway_may_be_named_and_then_no_cluster_is_asked(
         done = prove(planes, "--gateway", gateway, under=[str(tools / "bash")], env=nothing)
         succeeds(done)
         assert f"PASSED through the gateway {ADDRESS}:9999" in done.stdout
-        assert done.stdout.splitlines()[-1] == "(the pods were not looked at: there is no kubeconfig)"
+        assert done.stdout.splitlines()[-1] == "(pods not checked: no kubeconfig)"
     assert planes.cluster.asked() == []
 
 

@@ -85,7 +85,7 @@ def test_a_cluster_needs_bash_and_local_does_not(script: str, tmp_path: Path) ->
         (tools / tool).symlink_to(str(shutil.which(tool)))
     dash = tools / "dash"
     done = _run(dash, script, PATH=f"{tools}")
-    assert (done.returncode, done.stderr) == (3, f"{script}: a cluster needs bash, and it is not on PATH\n")
+    assert (done.returncode, done.stderr) == (3, f"{script}: bash not found: a cluster needs it\n")
     done = _run(dash, script, "local", "--help", PATH=f"{tools}")
     assert (done.returncode, "Usage: hello-grpc-mesh" in done.stdout) == (0, True)
 
