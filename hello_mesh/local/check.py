@@ -1,4 +1,4 @@
-"""CallPlan every pattern through a mesh with the installed client, and verifies each call: the responses, the
+"""Calls every pattern through a mesh with the installed client, and verifies each call: the responses, the
 hop report, and the whole trace."""
 
 import json

@@ -250,8 +250,8 @@ def _choose(names: Sequence[str], *spellings: str) -> str:
     show_default="w3c, or those of the running mesh",
     help="Header family that the client and the sidecars use; both: the client sends both families.",
 )
-@click.option("--repeat", type=click.IntRange(1, 100_000), default=1, help="CallPlan of each pattern.")
-@click.option("--concurrency", type=click.IntRange(1, 1000), default=1, help="CallPlan in flight at once.")
+@click.option("--repeat", type=click.IntRange(1, 100_000), default=1, help="Calls of each pattern.")
+@click.option("--concurrency", type=click.IntRange(1, 1000), default=1, help="Calls in flight at once.")
 @_environment_options
 def test_command(
     *,

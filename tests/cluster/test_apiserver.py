@@ -117,7 +117,7 @@ def test_managed_fields_say_who_set_what(kubectl: Kubectl) -> None:
     [
         (
             deployment(replicaz=1),
-            "(one/dep; apps/v1, SpanKind=Deployment): .spec.replicaz: field not declared in schema",
+            "(one/dep; apps/v1, Kind=Deployment): .spec.replicaz: field not declared in schema",
         ),
         (
             deployment(replicas="many"),  # type: ignore[arg-type]

@@ -111,7 +111,7 @@ def test_a_chain_that_is_well_passes_and_shows_its_traces(deployed: Planes, mesh
     with reading(mesh.mesh.store) as store:
         assert [one.comparison.mismatches for one in verify(store, told, wanted, 10.0)] == [()] * 4
     passed = f"PASSED through the gateway {ADDRESS}:9999: every call was one trace over all hops"
-    assert done.stdout.splitlines()[-1] == f"{passed}, with a sidecar before each"
+    assert done.stdout.splitlines()[-1] == f"{passed}, with a sidecar in front of each"
 
 
 def test_it_changes_nothing(deployed: Planes, mesh_at: Meshes) -> None:
@@ -156,7 +156,7 @@ def test_a_hop_that_drops_the_headers_is_named(deployed: Planes, mesh_at: Meshes
     checks = _checks(done)
     assert (checks["answers"], checks["path"], checks["trace"]) == ("ok", "ok", "FAILED")
     told = " ".join(done.stdout.split())
-    assert "4 of 4: broken at grpc-server-svc2: headers not forwarded" in told
+    assert "4 of 4: broken at grpc-server-svc2: trace headers not propagated" in told
     assert "→ grpc-server-svc2 does not propagate the trace headers" in told
 
 
@@ -288,7 +288,7 @@ async def test_tracing_that_is_switched_off(
     fails(done, 1)
     assert _checks(done) == dict.fromkeys(CHECKS, "ok") | {"sidecars": "FAILED"}
     told = " ".join(done.stdout.split())
-    assert "not traced: a proxy passed the call on and made no span" in told
+    assert "not traced: a proxy passed the call on without a span" in told
     assert "→ tracing is off: enable it" in told
 
 
@@ -320,7 +320,7 @@ def test_pods_are_looked_at_also_where_the_gateway_is_named(asm: Planes, mesh_at
 def test_pods_that_cannot_be_looked_at_are_no_pods_that_are_well(deployed: Planes, mesh_at: Meshes) -> None:
     mesh_at()
     deployed.cluster.refuse(403, when=lambda asked: asked.path.endswith(f"{NAMESPACE}/pods"))
-    fails(prove(deployed), 3, "the ACK cluster does not show the pods in grpc-tracing (see above)")
+    fails(prove(deployed), 3, "the ACK cluster does not return the pods in grpc-tracing (see above)")
 
 
 # -- inside the cluster
@@ -341,14 +341,14 @@ def test_from_inside_the_calls_go_past_the_gateway(deployed: Planes, mesh_at: Me
     done = prove(deployed, "--in-cluster", "--repeat", "2")
     succeeds(done)
     assert done.stdout.splitlines()[0] == "== in the cluster, from the pod of grpc-client"
-    assert done.stdout.splitlines()[-1].startswith("PASSED in the cluster, past the gateway: every call")
+    assert done.stdout.splitlines()[-1].startswith("PASSED in the cluster, without the gateway: every call")
     assert _checks(done) == dict.fromkeys(CHECKS, "ok")
 
 
 def test_from_inside_a_failed_check_fails_it_too(deployed: Planes, mesh_at: Meshes) -> None:
     mesh_at(no_forward_hop="grpc-server-svc1")
     deployed.cluster.runs(_into_the_mesh)
-    fails(prove(deployed, "--in-cluster"), 1, "FAILED in the cluster, past the gateway")
+    fails(prove(deployed, "--in-cluster"), 1, "FAILED in the cluster, without the gateway")
 
 
 def test_a_client_that_cannot_be_run_inside_is_the_environments_fault(deployed: Planes) -> None:
@@ -361,7 +361,7 @@ def test_a_client_that_cannot_be_run_inside_is_the_environments_fault(deployed: 
 
 def test_nothing_deployed(asm: Planes) -> None:
     done = prove(asm)
-    fails(done, 3, "not deployed in the ACK cluster: grpc-server-python-1", "First: ./apply.sh asm")
+    fails(done, 3, "not deployed in the ACK cluster: grpc-server-python-1", "Run first: ./apply.sh asm")
 
 
 def test_a_hop_that_is_not_ready(deployed: Planes) -> None:
@@ -393,12 +393,12 @@ def test_ctrl_c_ends_it_at_once(deployed: Planes, mesh_at: Meshes) -> None:
         (("--repeat", "0"), "--repeat takes a whole number"),
         (("--headers", "jaeger"), "--headers takes w3c, b3 or both"),
         (("--gateway",), "--gateway needs a value"),
-        (("--gateway", "x", "--in-cluster"), "--in-cluster goes past the gateway"),
+        (("--gateway", "x", "--in-cluster"), "--in-cluster calls without the gateway"),
         (("--nonsense",), "unknown option: --nonsense"),
         (("nonsense",), "unknown target: nonsense"),
         (("--in-cluster", "local"), "write the target first"),
         (("--gateway", "127.0.0.1:1", "--", "--nonsense"), "No such option"),
-        (("--gateway", "127.0.0.1:none"), "the port in"),
+        (("--gateway", "127.0.0.1:none"), "invalid port in"),
     ],
 )
 def test_what_is_not_understood_is_told(planes: Planes, arguments: tuple[str, ...], text: str) -> None:
