@@ -21,8 +21,9 @@ from typing import Any
 import grpc
 import pytest
 
-from hello_mesh.local.mesh import RunningMesh, installed_envoy, running_mesh, sidecar_name
-from hello_mesh.local.topology import GATEWAY_SERVICE, Topology, Tracer, hop_names, services
+from hello_mesh.local.components import config_path, installed_envoy, sidecar_name
+from hello_mesh.local.mesh import RunningMesh, running_mesh
+from hello_mesh.local.topology import GATEWAY_SERVICE, Topology, Tracer, hop_names, span_services
 from hello_mesh.net.pb.landing_pb2 import TalkRequest, TalkResponse
 from hello_mesh.net.pb.landing_pb2_grpc import LandingServiceStub
 from hello_mesh.tracing.sources.sqlite import reading
@@ -70,14 +71,14 @@ class Sidecars:
     def __init__(self, live: RunningMesh, folder: Path) -> None:
         self.mesh = live.mesh
         self._folder = folder
-        pids = {part.name: part.pid for part in live.mesh.parts}
+        pids = {component.name: component.pid for component in live.mesh.components}
         for hop in HOPS:
             os.kill(pids[hop], signal.SIGTERM)
             _wait_until_free(self.ports(hop)[0])
 
     def ports(self, hop: str) -> tuple[int, int | None]:
         """Return the port of a hop's application, and the port of its sidecar for outgoing calls."""
-        config = json.loads((self._folder / f"{sidecar_name(hop)}.json").read_text())["static_resources"]
+        config = json.loads(config_path(self._folder, sidecar_name(hop)).read_text())["static_resources"]
         (endpoints,) = config["clusters"][0]["load_assignment"]["endpoints"]
         application = endpoints["lb_endpoints"][0]["endpoint"]
         outbound = [each for each in config["listeners"] if each["name"] == "virtualOutbound"]
@@ -95,7 +96,7 @@ class Sidecars:
         """Call all four patterns through the gateway, and return the verdict on the trace of each call."""
         with grpc.insecure_channel(self.mesh.gateway) as channel:
             trace_ids = [_call(channel, number, tracer) for number in range(4)]
-        expected = expected_chain(services(HOPS), gateway=GATEWAY_SERVICE)
+        expected = expected_chain(span_services(HOPS), gateway=GATEWAY_SERVICE)
         with reading(self.mesh.store) as store:
             return list(verify(store, trace_ids, expected, timeout=10))
 
@@ -243,7 +244,7 @@ async def test_a_cancellation_is_passed_on(start_peer: StartPeer, server: str, *
             await asyncio.wait_for(peer.cancelled.wait(), CALL_SECONDS)
 
 
-# What the documents say of them
+# The text of the examples, and of the guide
 
 
 def test_the_examples_use_no_package_of_this_repository() -> None:

@@ -1,4 +1,4 @@
-"""What the documents say is true."""
+"""The documents: their length, their links, their commands, and the layout that they show."""
 
 import re
 import shlex
@@ -7,143 +7,133 @@ from pathlib import Path
 
 import click
 import pytest
+from documents import BLOCKS, DOCUMENTS, ROOT, Block
 
 import grpc_client.cli
 import grpc_server.cli
 import hello_mesh.local.cli
 import hello_mesh.tracing.cli
-from grpc_client.plan import RPC_METHODS
 from hello_mesh.propagation.verdict import VerdictKind
+from hello_mesh.tracing.verdict.expect import MismatchKind
 
-ROOT = Path(__file__).parents[3]
-README = (ROOT / "README.md").read_text(encoding="utf-8")
-
-
-def _section(title: str) -> str:
-    return README.partition(f"\n## {title}\n")[2].partition("\n## ")[0]
-
-
-def _options(command: click.Command) -> dict[str, tuple[str, str]]:
-    """Each option with its variable and its default, as the README writes them; "" where there is none, or
-    where a group's commands differ."""
-    if isinstance(command, click.Group):
-        merged: dict[str, tuple[str, str]] = {}
-        for inner in command.commands.values():
-            for name, (variable, default) in _options(inner).items():
-                known = merged.setdefault(name, (variable, default))
-                merged[name] = (variable, default if known[1] == default else "")
-        return merged
-    defaults = command.make_context("", [], resilient_parsing=True).params
-    found = {}
-    for option in command.params:
-        if option.name in defaults and isinstance(option, click.Option):
-            name = "/".join(f"`{spelling}`" for spelling in (*option.opts, *option.secondary_opts))
-            found[name] = (
-                f"`{option.envvar}`" if option.envvar else "",
-                _default(option, defaults[option.name]),
-            )
-    return found
-
-
-def _default(option: click.Option, value: object) -> str:
-    if isinstance(option.show_default, str) or value is None:
-        return ""
-    if option.secondary_opts:
-        return f"`{(option.opts if value else option.secondary_opts)[0].lstrip('-')}`"
-    return "" if value in ("", (), {}, False) else f"`{value}`"
-
-
-def _table(section: str) -> dict[str, tuple[str, str]]:
-    rows = re.findall(r"^\| (`--[^|]*?) \| ([^|]*?) ?\| ([^|]*?) ?\| .+ \|$", section, re.MULTILINE)
-    return {name: (variable, default) for name, variable, default in rows}
-
-
-TABLES = {
-    "The client": grpc_client.cli.main,
-    "The server": grpc_server.cli.main,
-    "The mesh": hello_mesh.local.cli.main,
-    "The traces": hello_mesh.tracing.cli.main,
-}
-
-
-@pytest.mark.parametrize("title", TABLES)
-def test_the_table_of_options_is_that_of_the_command(title: str) -> None:
-    told, true = _table(_section(title)), _options(TABLES[title])
-    assert told.keys() == true.keys()
-    for name, (variable, default) in true.items():
-        assert told[name][0] == variable, name
-        if default:
-            assert told[name][1] == default, name
-
-
-@pytest.mark.parametrize("title", ["The mesh", "The traces"])
-def test_every_command_of_a_group_is_told(title: str) -> None:
-    told = re.findall(r"^\| `([a-z]+)` \|", _section(title), re.MULTILINE)
-    group: click.Group = TABLES[title]  # type: ignore[assignment]
-    assert sorted(told) == sorted(group.commands)
-
-
-def test_every_pattern_and_verdict_is_told() -> None:
-    rows = re.findall(r"^\| `([a-z-]+)` \| `(\w+)` \|", _section("The four patterns"), re.MULTILINE)
-    assert rows == [(pattern.command, pattern.rpc) for pattern in RPC_METHODS]
-    kinds = re.findall(r"^\| `([a-z-]+)` \|", _section("The way of a call"), re.MULTILINE)
-    assert sorted(kinds) == sorted(VerdictKind)
-
-
-COMMANDS = {
+COMMANDS: dict[str, click.Command] = {
     "hello-grpc-client": grpc_client.cli.main,
     "hello-grpc-server": grpc_server.cli.main,
     "hello-grpc-mesh": hello_mesh.local.cli.main,
     "hello-grpc-traces": hello_mesh.tracing.cli.main,
 }
+TIERS = {"local", "cluster", "images", "tests"}
 
 
-@pytest.mark.parametrize("line", re.findall(r"^\.venv/bin/.*", README, re.MULTILINE))
-def test_the_commands_shown_are_understood(line: str) -> None:
-    name, *arguments = shlex.split(line.removeprefix(".venv/bin/"))
-    command: click.Command = COMMANDS[name]
+def _text(document: Path) -> str:
+    return document.read_text(encoding="utf-8")
+
+
+def test_the_readme_has_at_most_150_lines() -> None:
+    assert len(_text(ROOT / "README.md").splitlines()) <= 150
+
+
+def test_every_document_is_linked() -> None:
+    linked = {
+        (document.parent / target).resolve() for document in DOCUMENTS for target, _ in _links(document)
+    }
+    assert set(DOCUMENTS) - linked == {ROOT / "README.md"}
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_every_link_leads_somewhere(document: Path) -> None:
+    for target, anchor in _links(document):
+        path = (document.parent / target).resolve() if target else document
+        assert path.exists(), target
+        assert not anchor or anchor in _anchors(path), f"{target}#{anchor}"
+
+
+def _links(document: Path) -> list[tuple[str, str]]:
+    """Return the path and the anchor of each link to a file of the repository."""
+    found = re.findall(r"\]\(([^)#:]*)(?:#([^)]*))?\)", _text(document))
+    return [(target, anchor) for target, anchor in found if target or anchor]
+
+
+def _anchors(document: Path) -> set[str]:
+    titles = re.findall(r"^#+ (.*)$", _text(document), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", title.lower()).strip().replace(" ", "-") for title in titles}
+
+
+@pytest.mark.parametrize("block", BLOCKS, ids=str)
+def test_every_shell_block_has_a_tier_that_runs_it(block: Block) -> None:
+    assert block.tier in TIERS
+
+
+@pytest.mark.parametrize("block", [block for block in BLOCKS if block.tier == "cluster"], ids=str)
+def test_the_options_in_cluster_blocks_exist(block: Block) -> None:
+    """tests/cluster runs the scripts themselves, against API servers."""
+    for line in block.code.splitlines():
+        script, *words = shlex.split(line)
+        shown = subprocess.run(
+            [ROOT / script, "--help"], check=True, capture_output=True, text=True, cwd=ROOT
+        ).stdout
+        options = {word.partition("=")[0] for word in words if word.startswith("--")}
+        assert options <= set(re.findall(r"--[a-z-]+", shown)), line
+
+
+@pytest.mark.parametrize("block", [block for block in BLOCKS if block.tier == "images"], ids=str)
+def test_the_commands_in_image_blocks_are_those_of_the_image_tests(block: Block) -> None:
+    """tests/images runs docker/build.sh and the compose file with the real tools."""
+    for line in block.code.splitlines():
+        words = shlex.split(line)
+        if words[0] == "docker/build.sh":
+            assert set(words[1::2]) <= {"--name", "--tag", "--push"}
+        else:
+            assert words[:4] == ["docker", "compose", "--file", "docker/compose.yaml"]
+            assert {"up", "run", "down"} & set(words)
+
+
+def test_the_test_blocks_are_what_ci_runs() -> None:
+    lines = {line for block in BLOCKS if block.tier == "tests" for line in block.code.splitlines()}
+    assert lines == {"scripts/setup --dev", "scripts/test", "scripts/test tests/unit"}
+    assert "exec scripts/test\n" in _text(ROOT / ".ci/run")
+    assert "scripts/setup --dev\n" in _text(ROOT / "scripts/check")
+
+
+def _invocations(document: Path) -> list[str]:
+    """Return the command lines of ours in code spans and blocks, without pipes and redirections."""
+    code = re.findall(r"`(hello-grpc-[a-z]+ [^`]*)`", _text(document))
+    code += re.findall(r"\.venv/bin/(hello-grpc-[a-z]+ [^\n&|)]*)", _text(document))
+    return [line for line in code if "…" not in line]
+
+
+@pytest.mark.parametrize(
+    "line",
+    # The changelog names removed commands.
+    sorted({line for each in DOCUMENTS if each.stem != "CHANGELOG" for line in _invocations(each)}),
+    ids=str,
+)
+def test_the_commands_in_documents_parse(line: str) -> None:
+    name, *arguments = shlex.split(line.replace("$id", "0" * 32).replace("ID", "0" * 32))
+    command = COMMANDS[name]
     if isinstance(command, click.Group):
         command = command.commands[arguments.pop(0)]
-    command.make_context(name, arguments)  # raises where an option is unknown or a value wrong
+    command.make_context(name, arguments, resilient_parsing=not arguments)
 
 
-SCRIPT = r"^(?:\./)?(apply\.sh|test\.sh|scripts/\w+|docker/build\.sh)"
+def test_every_verdict_and_mismatch_is_explained() -> None:
+    rows = re.findall(r"^\| `([a-z-]+)` \|", _text(ROOT / "docs/troubleshooting.md"), re.MULTILINE)
+    assert {str(kind) for kind in (*VerdictKind, *MismatchKind)} <= set(rows)
 
 
-def test_the_scripts_shown_are_there() -> None:
-    shown = set(re.findall(SCRIPT, README, re.MULTILINE))
-    assert shown == {"apply.sh", "test.sh", "scripts/test", "docker/build.sh"}
-    for name in shown:
-        assert (ROOT / name).stat().st_mode & 0o111
+def test_the_components_in_the_documents_exist() -> None:
+    rows = re.findall(r"^\| `([a-z][a-z-]+)` \|", _text(ROOT / "docs/cluster.md"), re.MULTILINE)
+    assert sorted(set(rows) - {"logs"}) == sorted(
+        folder.name for folder in (ROOT / "kube/components").iterdir()
+    )
 
 
-@pytest.mark.parametrize("line", sorted(set(re.findall(rf"{SCRIPT}( .+)", README, re.MULTILINE))), ids=str)
-def test_the_options_shown_of_a_script_are_those_that_its_help_tells(line: tuple[str, str]) -> None:
-    script, arguments = line
-    target = ["local"] if arguments.startswith(" local") else []
-    told = subprocess.run(
-        [ROOT / script, *target, "--help"], check=True, capture_output=True, text=True, timeout=60
-    ).stdout
-    shown = re.findall(r" (--[a-z-]+)", arguments)
-    assert [option for option in shown if not re.search(rf"{option}\b", told) and option != "--delete"] == []
-
-
-def test_the_components_shown_are_those_that_there_are() -> None:
-    told = re.findall(r"^\| `([a-z-]+)` \|", _section("In a cluster"), re.MULTILINE)
-    assert sorted(told) == sorted(folder.name for folder in (ROOT / "kube/components").iterdir())
-
-
-def test_the_tree_is_the_tree() -> None:
-    tree = _section("The tree").partition("```text\n")[2].partition("```")[0]
-    folders = re.findall(r"^(\w+)/", tree, re.MULTILINE)
+def test_the_layout_in_the_readme_is_true() -> None:
+    tree = _text(ROOT / "README.md").partition("## Layout")[2].partition("```text\n")[2].partition("```")[0]
+    rows = dict(re.findall(r"^(\w+)/ +(.*)$", tree, re.MULTILINE))
     tracked = subprocess.run(["git", "ls-files"], cwd=ROOT, check=True, capture_output=True, text=True)
     shipped = {line.partition("/")[0] for line in tracked.stdout.splitlines() if "/" in line}
-    assert set(folders) == {name for name in shipped if not name.startswith(".")}
-    files = set(re.findall(r"[\w.]+\.\w+|LICENSE", tree.partition("\n")[0]))
-    assert all((ROOT / file).is_file() for file in files)
-
-
-@pytest.mark.parametrize("document", ["README.md", "RATIONALE.md"])
-def test_links_lead_somewhere(document: str) -> None:
-    targets = re.findall(r"\]\(([^)#:]+)\)", (ROOT / document).read_text(encoding="utf-8"))
-    assert all((ROOT / target).exists() for target in targets)
+    assert set(rows) == {name for name in shipped if not name.startswith(".")}
+    for folder in ("hello_mesh", "tests"):
+        named = set(rows[folder].split(", "))
+        assert all((ROOT / folder / name).is_dir() for name in named), folder
