@@ -6,10 +6,10 @@ from http.client import HTTPException
 from urllib.error import HTTPError, URLError
 
 from hello_mesh.base.errors import RuntimeEnvironmentError
+from hello_mesh.base.extras import extra
 from hello_mesh.net.rpc import LANDING_SERVICE
 from hello_mesh.propagation.call_record import CallRecord
 from hello_mesh.propagation.hop_report import encode
-from hello_mesh.tracing.formats.otlp import OTLP_PATH, to_protobuf
 from hello_mesh.tracing.span import Span, SpanKind, Status
 
 REQUESTOR = "local-requestor"
@@ -60,13 +60,15 @@ def export_spans(records: Sequence[CallRecord], collector: str) -> None:
     Raises:
         RuntimeEnvironmentError: the collector does not accept the spans.
     """
+    with extra("mesh"):
+        from hello_mesh.tracing.formats import otlp
     # A proxy from the environment is for the web, not for the collector.
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     for first in range(0, len(records), _BATCH_SPANS):
         spans = [requestor_span(record) for record in records[first : first + _BATCH_SPANS]]
         request = urllib.request.Request(
-            f"http://{collector}{OTLP_PATH}",
-            data=to_protobuf(spans).SerializeToString(),
+            f"http://{collector}{otlp.OTLP_PATH}",
+            data=otlp.to_protobuf(spans).SerializeToString(),
             headers={"Content-Type": "application/x-protobuf"},
         )
         try:
