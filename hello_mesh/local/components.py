@@ -124,7 +124,8 @@ def accepts(address: str) -> bool:
     """Return whether a listener accepts connections. A reserved port alone does not."""
     host, _, port = address.rpartition(":")
     try:
-        socket.create_connection((host.strip("[]"), int(port)), _CONNECT_SECONDS).close()
+        with socket.create_connection((host.strip("[]"), int(port)), _CONNECT_SECONDS) as connection:
+            # A connection to a free port can reach itself, if the system chose the same port for both ends.
+            return bool(connection.getsockname() != connection.getpeername())
     except OSError:
         return False
-    return True

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from hello_mesh.base.extras import extra
 from hello_mesh.base.listening import join_host_port
-from hello_mesh.local import envoy
+from hello_mesh.local import envoy, ports
 from hello_mesh.local.components import (
     GATEWAY,
     Component,
@@ -21,7 +21,6 @@ from hello_mesh.local.components import (
 )
 from hello_mesh.local.envoy import COLLECTOR, Addresses, Config, Identity
 from hello_mesh.local.files import file_errors
-from hello_mesh.local.ports import check_free, reserved_ports
 from hello_mesh.local.processes import Program, guarded, program_group
 from hello_mesh.local.topology import LOOPBACK, Topology
 
@@ -77,13 +76,16 @@ def running_mesh(
         RuntimeEnvironmentError: a component cannot be started.
     """
     if topology.gateway_port:
-        check_free(topology.host, topology.gateway_port, "--gateway-port")
+        ports.check_free(topology.host, topology.gateway_port, "--gateway-port")
     with ExitStack() as stack:
         guard = stack.enter_context(guarded(inherited))
         # They stop in reverse: first no caller is left, then no server, and then all spans are stored.
         backend, servers, envoys = (stack.enter_context(program_group(guard)) for _ in range(3))
-        inbound, outbound = (stack.enter_context(_ports_per_hop(topology)) for _ in range(2))
-        gateway_port = topology.gateway_port or stack.enter_context(reserved_ports(1, topology.host))[0]
+        reserved = stack.enter_context(ExitStack())
+        inbound, outbound = (reserved.enter_context(_ports_per_hop(topology)) for _ in range(2))
+        gateway_port = (
+            topology.gateway_port or reserved.enter_context(ports.reserved_ports(1, topology.host))[0]
+        )
         collector = start_collector(backend, folder, store)
         for hop in topology.hops:
             start_server(servers, topology, hop, folder, outbound[hop])
@@ -99,6 +101,8 @@ def running_mesh(
             gateway_identity=gateway_identity,
         )
         listeners = _listeners(topology, addresses, span_ports[0])
+        if not ports.SHARED:
+            reserved.close()
         for name, config in bootstraps(topology, addresses).items():
             start_envoy(envoys, binary, folder, name, config)
         for program in envoys:
@@ -117,8 +121,8 @@ def running_mesh(
 
 @contextmanager
 def _ports_per_hop(topology: Topology) -> Iterator[Mapping[str, int]]:
-    with reserved_ports(len(topology.hops)) as ports:
-        yield dict(zip(topology.hops, ports, strict=True))
+    with ports.reserved_ports(len(topology.hops)) as found:
+        yield dict(zip(topology.hops, found, strict=True))
 
 
 def _write_identities(folder: Path) -> tuple[Identity, Identity]:
@@ -132,9 +136,9 @@ def _write_identities(folder: Path) -> tuple[Identity, Identity]:
 
 def _listeners(topology: Topology, addresses: Addresses, collector_port: int) -> dict[str, str]:
     """Return the address at which each component accepts calls, by its name."""
-    ports = {COLLECTOR: collector_port}
+    local = {COLLECTOR: collector_port}
     for hop in topology.hops:
-        ports |= {hop: addresses.applications[hop], sidecar_name(hop): addresses.inbound[hop]}
-    return {name: join_host_port(LOOPBACK, port) for name, port in ports.items()} | {
+        local |= {hop: addresses.applications[hop], sidecar_name(hop): addresses.inbound[hop]}
+    return {name: join_host_port(LOOPBACK, port) for name, port in local.items()} | {
         GATEWAY: join_host_port(topology.host, addresses.gateway)
     }

@@ -1,8 +1,8 @@
 """Ports that are reserved before a program listens on them.
 
 Components must know each other's ports before they start: a hop calls its sidecar, and the sidecar its hop. A
-reserved port is bound, but nothing listens on it. The Envoy that gets the port shares it (SO_REUSEPORT). No
-other program can take it, even if that Envoy exits.
+reserved port is bound, but nothing listens on it. On Linux, the Envoy that gets the port shares it
+(SO_REUSEPORT), and no other program can take it, even if that Envoy exits.
 """
 
 import socket
@@ -13,8 +13,8 @@ from contextlib import ExitStack, contextmanager
 from hello_mesh.base.listening import cannot_listen
 from hello_mesh.local.topology import LOOPBACK
 
-# On other systems Envoy does not share a port, so that it must be released before Envoy starts.
-_SHARED = sys.platform == "linux"
+SHARED = sys.platform == "linux"
+"""Whether Envoy shares a reserved port. Otherwise it must be released just before Envoy starts."""
 
 
 @contextmanager
@@ -26,10 +26,7 @@ def reserved_ports(count: int, host: str = LOOPBACK) -> Iterator[tuple[int, ...]
     """
     with ExitStack() as stack:
         sockets = [stack.enter_context(_bound(host)) for _ in range(count)]
-        ports = tuple(bound.getsockname()[1] for bound in sockets)
-        if not _SHARED:
-            stack.close()
-        yield ports
+        yield tuple(bound.getsockname()[1] for bound in sockets)
 
 
 def check_free(host: str, port: int, option: str) -> None:
@@ -50,7 +47,7 @@ def check_free(host: str, port: int, option: str) -> None:
 
 def _bound(host: str) -> socket.socket:
     bound = socket.socket(_family(host))
-    if _SHARED:
+    if SHARED:
         bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
     try:
         bound.bind((host, 0))

@@ -37,7 +37,8 @@ _TAIL_LINES = 15
 # Variables that a user set for a hop or a client must not reach the processes started here.
 _SETTINGS = re.compile(r"GRPC_HELLO_\w+|GRPC_SERVER(_PORT)?|CERT_BASE_PATH|OTEL_\w+")
 
-# Its input ends when the process that started it exits. 0 is the guard's own process group.
+# Its input ends when the process that started it exits. 0 is the guard's own process group. No child can miss
+# the signal: it joins the group before exec, and only exec closes its copy of the pipe.
 _GUARD = ("sh", "-c", "read -r _; kill -KILL 0")
 
 _T = TypeVar("_T")
@@ -91,12 +92,12 @@ class Program:
         return None if status is None else f"{status}; its last lines:\n{tail(self.log)}"
 
 
+@dataclass(frozen=True)
 class Guard:
     """The process group that processes join, and the files that they inherit."""
 
-    def __init__(self, group: int, inherited: tuple[int, ...]) -> None:
-        self.group = group
-        self.inherited = inherited
+    group: int
+    inherited: tuple[int, ...]
 
 
 @contextmanager

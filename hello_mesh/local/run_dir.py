@@ -1,7 +1,8 @@
 """The run directory: where the mesh of a user keeps its files while it runs. One mesh per directory.
 
-A lock tells whether a mesh runs. The process that started the mesh holds it, and so does every component: the
-lock is free only when the last of them is gone, even if the first was killed.
+A lock indicates whether a mesh runs. The process that started the mesh holds it, and every component inherits
+its file descriptor. An flock belongs to the open file, on Linux as on macOS: it is released when the last of
+these processes exits, even if the first was killed.
 """
 
 import fcntl
@@ -25,7 +26,7 @@ from hello_mesh.local.topology import topology_from_json
 
 _OWNER_ONLY_FOLDER = 0o700
 
-# A command that checks whether a mesh runs holds the lock for a moment, and so do killed components.
+# Killed components hold the lock for a moment, and so does a command that checks whether a mesh runs.
 _LOCK_SECONDS = 1.0
 
 # A mesh stops its components in three rounds.
@@ -54,22 +55,9 @@ class RunDir:
         return self.folder / "mesh.json"
 
     @property
-    def _marker(self) -> Path:
-        return self.folder / ".hello-grpc-mesh"
-
-    @property
     def _lock(self) -> Path:
-        return self.path / "lock"
-
-    def create(self) -> None:
-        """Create the directory.
-
-        Raises:
-            RuntimeEnvironmentError: it cannot be created, or others can write to it.
-        """
-        with file_errors():
-            self.path.mkdir(mode=_OWNER_ONLY_FOLDER, parents=True, exist_ok=True)
-        self._check_owner()
+        """The lock, and the mark of a run directory: the first file in it, and never removed."""
+        return self.path / "hello-grpc-mesh.lock"
 
     @contextmanager
     def lock(self) -> Iterator[int]:
@@ -81,33 +69,24 @@ class RunDir:
         Raises:
             RuntimeEnvironmentError: a mesh runs here, or the folder cannot be created.
         """
-        self.create()
-        with file_errors():
-            descriptor = os.open(self._lock, os.O_RDWR | os.O_CREAT, 0o600)
-        with os.fdopen(descriptor, "r+"):
-            if not _acquire(descriptor, _LOCK_SECONDS):
-                raise self._in_use()
+        with self._exclusive(_LOCK_SECONDS, self._in_use()) as descriptor:
             try:
                 with file_errors():
+                    os.write(descriptor, str(os.getpid()).encode())
                     self._remove_folder()
                     self.folder.mkdir(mode=_OWNER_ONLY_FOLDER)
-                    self._marker.touch()
-                    os.ftruncate(descriptor, 0)
-                    os.write(descriptor, str(os.getpid()).encode())
                 yield descriptor
             finally:
-                os.ftruncate(descriptor, 0)
                 self._remove_folder()
 
     def check_free(self) -> None:
-        """Check that a mesh can start here.
+        """Check that a mesh can start here, and create the directory.
 
         Raises:
             RuntimeEnvironmentError: as `lock`.
         """
-        self.create()
-        if self.watcher() is not None:
-            raise self._in_use()
+        with self._exclusive(_LOCK_SECONDS, self._in_use()):
+            pass
 
     def write(self, mesh: Mesh) -> None:
         """Record a mesh that is ready."""
@@ -127,16 +106,13 @@ class RunDir:
         Raises:
             RuntimeEnvironmentError: others can write to the directory.
         """
-        if not self.path.exists():
+        if not self._is_run_directory():
             return None
-        self._check_owner()
-        with file_errors():
-            if not self._lock.exists():
+        with file_errors(), self._lock.open("r+") as lock:
+            # Shared: two commands that check at the same time do not take each other for a mesh.
+            if _acquire(lock.fileno(), fcntl.LOCK_SH):
                 return None
-            with self._lock.open("r+") as lock:
-                if _acquire(lock.fileno()):
-                    return None
-                return int(lock.read() or 0) or None
+            return int(lock.read() or 0) or None
 
     def stop(self) -> bool:
         """Stop the mesh. Return whether one ran.
@@ -145,22 +121,55 @@ class RunDir:
             RuntimeEnvironmentError: it does not stop.
         """
         watcher = self.watcher()
-        if watcher is None:
-            had_output = self.output.exists()
-            if self.path.exists():
-                self._remove_folder()
-                self.output.unlink(missing_ok=True)
-            return had_output
-        with suppress(ProcessLookupError):  # it was killed, and its components are about to exit
-            os.kill(watcher, signal.SIGTERM)
-        deadline = time.monotonic() + _STOP_ALL_SECONDS
-        while self.watcher() is not None:
-            if time.monotonic() > deadline:
-                raise RuntimeEnvironmentError(f"the mesh does not stop: check process {watcher}")
-            time.sleep(WAIT_SECONDS)
-        self._remove_folder()
-        self.output.unlink(missing_ok=True)
-        return True
+        if not self._is_run_directory():
+            return False
+        if watcher is not None:
+            with suppress(ProcessLookupError):  # it was killed, and its components are about to exit
+                os.kill(watcher, signal.SIGTERM)
+        error = RuntimeEnvironmentError(f"the mesh does not stop: check process {watcher}")
+        with self._exclusive(_STOP_ALL_SECONDS, error), file_errors():
+            found = watcher is not None or self.output.exists()
+            self._remove_folder()
+            self.output.unlink(missing_ok=True)
+        return found
+
+    @contextmanager
+    def _exclusive(self, seconds: float, error: RuntimeEnvironmentError) -> Iterator[int]:
+        """Hold the lock, without the PID of an earlier holder; raise `error` if it is not free in time."""
+        self._create()
+        with file_errors():
+            descriptor = os.open(self._lock, os.O_RDWR | os.O_CREAT, 0o600)
+        with os.fdopen(descriptor, "r+"):
+            if not _acquire(descriptor, fcntl.LOCK_EX, seconds):
+                raise error
+            os.ftruncate(descriptor, 0)
+            try:
+                yield descriptor
+            finally:
+                os.ftruncate(descriptor, 0)
+
+    def _create(self) -> None:
+        with file_errors():
+            self.path.mkdir(mode=_OWNER_ONLY_FOLDER, parents=True, exist_ok=True)
+            self._check_owner()
+            names = {entry.name for entry in self.path.iterdir()}
+            if names and self._lock.name not in names:
+                raise RuntimeEnvironmentError(
+                    f"{self.path} has files that hello-grpc-mesh did not create:"
+                    " choose another directory with --run-dir"
+                )
+
+    def _is_run_directory(self) -> bool:
+        """Return whether the directory exists and a mesh created it.
+
+        Raises:
+            RuntimeEnvironmentError: others can write to it.
+        """
+        with file_errors():
+            if not self.path.exists():
+                return False
+            self._check_owner()
+            return self._lock.exists()
 
     def _in_use(self) -> RuntimeEnvironmentError:
         return RuntimeEnvironmentError(
@@ -169,10 +178,9 @@ class RunDir:
         )
 
     def _check_owner(self) -> None:
-        """In a shared temporary folder, another user may have created the directory, or a link, first."""
-        with file_errors():
-            found = self.path.stat()
-            owners = {found.st_uid, self.path.lstat().st_uid}
+        """Refuse a directory, or a link, that another user created first in a shared temporary folder."""
+        found = self.path.stat()
+        owners = {found.st_uid, self.path.lstat().st_uid}
         if owners != {os.getuid()}:
             raise RuntimeEnvironmentError(
                 f"{self.path} belongs to another user: choose another directory with --run-dir"
@@ -183,15 +191,9 @@ class RunDir:
             )
 
     def _remove_folder(self) -> None:
-        """Remove the mesh's own files, and nothing that a mesh did not create."""
-        if not self.folder.exists():
-            return
-        if not self._marker.exists():
-            raise RuntimeEnvironmentError(
-                f"{self.folder} was not created by hello-grpc-mesh: choose another directory with --run-dir"
-            )
         with file_errors():
-            shutil.rmtree(self.folder)
+            if self.folder.exists():
+                shutil.rmtree(self.folder)
 
 
 def _parse_mesh(text: bytes) -> Mesh:
@@ -202,12 +204,12 @@ def _parse_mesh(text: bytes) -> Mesh:
     return Mesh(**values)
 
 
-def _acquire(descriptor: int, seconds: float = 0.0) -> bool:
+def _acquire(descriptor: int, operation: int, seconds: float = 0.0) -> bool:
     """Try to get a lock for a while. Return whether it was acquired."""
     deadline = time.monotonic() + seconds
     while True:
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(descriptor, operation | fcntl.LOCK_NB)
         except BlockingIOError:
             if time.monotonic() >= deadline:
                 return False

@@ -65,7 +65,7 @@ def test_a_mesh_in_the_background_can_be_shown_used_and_stopped(user: Any, still
     down = user.mesh("down")
     assert (down.returncode, down.stdout) == (0, "mesh stopped\n")
     assert still_alive(mesh) == []
-    assert [path.name for path in (user.folder / "run/hello-grpc").iterdir()] == ["lock"]
+    assert [path.name for path in user.run_dir.path.iterdir()] == ["hello-grpc-mesh.lock"]
     assert [user.mesh(command).returncode for command in ("status", "down")] == [1, 0]
 
 
@@ -215,11 +215,13 @@ def test_a_killed_watcher_leaves_nothing(user: Any, still_alive: Alive) -> None:
     process, mesh = user.up("--hops", "1")
     process.kill()
     process.wait()
-    _wait_until(lambda: still_alive(mesh) == [])
+    again, _ = user.up("--hops", "1")  # at once: it waits until the last component is gone
+    assert still_alive(mesh) == []
+    again.kill()
+    again.wait()
+    _wait_until(lambda: user.run_dir.watcher() is None)
     assert user.mesh("status").returncode == 1
     assert user.mesh("down").returncode == 0
-    again, _ = user.up("--hops", "1")
-    assert again.poll() is None
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
@@ -231,7 +233,6 @@ def test_a_watcher_killed_during_the_start_leaves_nothing(user: Any, started: st
     process.kill()
     process.wait()
     _wait_until(lambda: _processes_of(user) == [])
-    _wait_until(lambda: user.run_dir.watcher() is None)  # the guard is the last to release the lock
     assert user.mesh("up", "--detach", "--hops", "1", "--gateway-port", "0").returncode == 0
 
 
@@ -252,15 +253,20 @@ def _wait_until(condition: Callable[[], bool]) -> None:
         time.sleep(0.01)
 
 
-def test_a_folder_of_the_users_own_is_never_removed(user: Any) -> None:
-    own = user.folder / "home/mesh/precious"
-    own.mkdir(parents=True)
-    run_dir = ("--run-dir", str(user.folder / "home"))
-    up = user.mesh("up", "--gateway-port", "0", *run_dir)
-    assert (up.returncode, "was not created by hello-grpc-mesh" in error(up)) == (3, True)
-    down = user.mesh("down", *run_dir)
-    assert (down.returncode, "was not created by hello-grpc-mesh" in error(down)) == (3, True)
-    assert own.is_dir()
+@pytest.mark.parametrize("more", [(), ("--detach",)], ids=["foreground", "background"])
+def test_a_folder_with_other_files_is_refused_and_left_as_it_is(user: Any, more: tuple[str, ...]) -> None:
+    folder = user.folder / "home"
+    (folder / "mesh/precious").mkdir(parents=True)
+    for name in ("up.log", "lock"):
+        (folder / name).write_text("the user's own")
+    up = user.mesh("up", "--gateway-port", "0", "--run-dir", str(folder), *more)
+    assert (up.returncode, "has files that hello-grpc-mesh did not create" in error(up)) == (3, True)
+    down = user.mesh("down", "--run-dir", str(folder))
+    assert (down.returncode, down.stdout) == (0, f"no mesh is running in {folder}\n")
+    assert sorted(str(path.relative_to(folder)) for path in folder.rglob("*")) == [
+        *("lock", "mesh", "mesh/precious", "up.log")
+    ]
+    assert {(folder / name).read_text() for name in ("up.log", "lock")} == {"the user's own"}
 
 
 @pytest.mark.parametrize("command", ["up", "status", "down", "logs"])

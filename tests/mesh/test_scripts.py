@@ -22,16 +22,16 @@ def _run(*command: str | Path, cwd: Path = ROOT, **variables: str) -> "subproces
 
 @pytest.fixture(autouse=True)
 def _folders_of_its_own(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
-    """A mesh that runs on this machine is not touched, and no spans are left in the home folder."""
+    """Keep the tests away from a running mesh of the user, and from the user's spans."""
     folder = str(tmp_path_factory.mktemp("user"))
     for variable in ("XDG_RUNTIME_DIR", "XDG_STATE_HOME"):
         monkeypatch.setenv(variable, folder)
 
 
 def _left_over(marker: str) -> list[str]:
-    """The command lines of processes that still run and hold `marker`."""
-    told = subprocess.run(["ps", "-axo", "args="], check=True, capture_output=True, text=True)
-    return [line for line in told.stdout.splitlines() if marker in line]
+    """Return the command lines with `marker` of processes that still run."""
+    listed = subprocess.run(["ps", "-axo", "args="], check=True, capture_output=True, text=True)
+    return [line for line in listed.stdout.splitlines() if marker in line]
 
 
 @pytest.mark.parametrize("shell", [["sh"], ["dash"], ["bash"], ["bash", "--posix"], []], ids=" ".join)
@@ -44,7 +44,7 @@ def test_test_sh_local_passes_in_every_shell(shell: list[str], tmp_path: Path) -
     assert max(len(line) for line in done.stdout.splitlines()) <= 80
 
 
-def test_hops_have_no_settings_but_their_own() -> None:
+def test_settings_of_the_user_do_not_reach_the_hops() -> None:
     nowhere = "http://127.0.0.1:9"
     foreign = {"GRPC_HELLO_BACKEND": "elsewhere", "GRPC_HELLO_SECURE": "Y", "GRPC_SERVER": "x y"}
     foreign |= {
@@ -59,7 +59,7 @@ def test_hops_have_no_settings_but_their_own() -> None:
 
 @pytest.mark.parametrize("script", ["apply.sh", "test.sh"])
 @pytest.mark.parametrize("arguments", [("-h",), ("--help",), ("istio", "--help")], ids=" ".join)
-def test_a_script_explains_itself(script: str, arguments: tuple[str, ...]) -> None:
+def test_a_script_prints_its_help(script: str, arguments: tuple[str, ...]) -> None:
     done = _run("sh", script, *arguments)
     assert done.returncode == 0
     assert f"Usage: ./{script} [asm|istio|local]" in done.stdout
@@ -68,7 +68,9 @@ def test_a_script_explains_itself(script: str, arguments: tuple[str, ...]) -> No
 
 @pytest.mark.parametrize("shell", [["sh"], ["dash"], ["bash"], ["bash", "--posix"], []], ids=" ".join)
 @pytest.mark.parametrize("script", ["apply.sh", "test.sh"])
-def test_without_an_argument_asm_is_meant_and_what_that_needs_is_told(script: str, shell: list[str]) -> None:
+def test_asm_is_the_default_target_and_a_missing_kubeconfig_is_reported(
+    script: str, shell: list[str]
+) -> None:
     tools = str(Path(sys.executable).parent)  # kubectl among them
     path = f"{tools}{os.pathsep}{os.environ['PATH']}"
     done = _run(*shell, ROOT / script, ACK_KUBECONFIG="", ASM_KUBECONFIG="", PATH=path)
@@ -91,7 +93,7 @@ def test_a_cluster_needs_bash_and_local_does_not(script: str, tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("shell", [["sh"], ["dash"], ["bash", "--posix"], []], ids=" ".join)
-def test_apply_sh_starts_what_test_sh_uses_and_ends_it(shell: list[str], tmp_path: Path) -> None:
+def test_apply_sh_starts_the_mesh_that_test_sh_uses_and_stops_it(shell: list[str], tmp_path: Path) -> None:
     folder = {"XDG_RUNTIME_DIR": str(tmp_path)}
     up = _run(
         *shell, ROOT / "apply.sh", "local", "--gateway-port", "0", "--hops", "2", cwd=tmp_path, **folder
@@ -126,7 +128,7 @@ SIGNALS = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
 
 
 @pytest.mark.parametrize("number", SIGNALS, ids=lambda number: number.name)
-def test_a_signal_ends_everything_that_was_started(number: signal.Signals, tmp_path: Path) -> None:
+def test_a_signal_stops_everything_that_was_started(number: signal.Signals, tmp_path: Path) -> None:
     with subprocess.Popen(
         ["sh", ROOT / "test.sh", "local"],
         stdout=subprocess.PIPE,
@@ -135,26 +137,26 @@ def test_a_signal_ends_everything_that_was_started(number: signal.Signals, tmp_p
         start_new_session=True,
     ) as running:
         assert running.stdout is not None
-        while not running.stdout.readline().startswith(b"=="):  # then the servers are up
+        while not running.stdout.readline().startswith(b"=="):  # then the mesh is ready
             assert running.poll() is None
         os.killpg(running.pid, number)  # as a terminal does
-        said = running.stdout.read().decode()
+        output = running.stdout.read().decode()
         assert running.wait(30) == 128 + number
-    assert "Traceback" not in said
+    assert "Traceback" not in output
     assert list(tmp_path.iterdir()) == []
     assert _left_over(str(tmp_path)) == []
 
 
 @pytest.fixture
 def clone(tmp_path: Path) -> Iterator[Path]:
-    """A clean clone, with nothing installed."""
+    """Return a clean clone with nothing installed."""
     folder = tmp_path / "clone"
     subprocess.run(["git", "clone", "--quiet", ROOT, folder], check=True)
     yield folder
     shutil.rmtree(folder)
 
 
-def test_an_environment_of_somebody_else_is_left_alone(clone: Path) -> None:
+def test_a_virtual_environment_of_the_user_is_not_removed(clone: Path) -> None:
     (clone / ".venv").mkdir()
     (clone / ".venv/mine").touch()
     done = _run("sh", "scripts/setup", cwd=clone)
@@ -163,7 +165,7 @@ def test_an_environment_of_somebody_else_is_left_alone(clone: Path) -> None:
     assert (clone / ".venv/mine").exists()
 
 
-def test_a_machine_without_python_is_told_so(clone: Path) -> None:
+def test_a_missing_python_is_reported(clone: Path) -> None:
     tools = clone.parent / "bin"
     tools.mkdir()
     for tool in ("dirname", "cksum", "cat", "sh"):
