@@ -1,4 +1,4 @@
-"""The servers that a test meets, and the real kubectl."""
+"""The API servers of a test, and the real kubectl."""
 
 import os
 import subprocess
@@ -16,38 +16,38 @@ from apiserver.plane import Plane
 BIN = Path(sys.executable).parent
 
 ACK = (*ANY_PLANE, *WORKLOADS, *GATEWAY_API)
-"""What an ACK cluster serves."""
+"""Resources of an ACK cluster."""
 ASM = (*ANY_PLANE, *ISTIO, ISTIO_GATEWAYS)
-"""What an ASM instance serves."""
+"""Resources of an ASM instance."""
 OLD_ASM = (*ANY_PLANE, *only(ISTIO, v1=False), ISTIO_GATEWAYS)
-"""The same before Istio 1.22."""
-LATER_ASM = (*ANY_PLANE, *only(ISTIO, v1=True), ISTIO_GATEWAYS)
-"""The same when the old versions will have gone."""
+"""Resources of an ASM instance before Istio 1.22."""
+FUTURE_ASM = (*ANY_PLANE, *only(ISTIO, v1=True), ISTIO_GATEWAYS)
+"""Resources of an ASM instance without the old versions."""
 BOTH = (*ACK, *ISTIO, ISTIO_GATEWAYS)
-"""What a cluster with data-plane KubeAPI access serves."""
+"""Resources of a cluster with data-plane KubeAPI access."""
 
 
 @dataclass(frozen=True)
 class Planes:
-    """The two API servers of ASM; or one that is both."""
+    """The two API servers of ASM, or one in both roles."""
 
     cluster: Plane
     mesh: Plane
 
     @property
     def environment(self) -> dict[str, str]:
-        """The variables of somebody who has their kubeconfigs, and kubectl."""
-        ours = ("ACK_KUBECONFIG", "ASM_KUBECONFIG", "KUBECONFIG", "GRPC_")
-        mine = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
+        """Return the environment of a script: the kubeconfigs, and kubectl on PATH."""
+        replaced = ("ACK_KUBECONFIG", "ASM_KUBECONFIG", "KUBECONFIG", "GRPC_")
+        inherited = {name: value for name, value in os.environ.items() if not name.startswith(replaced)}
         folder = self.cluster.kubeconfig.parent
         configs = {
             "ACK_KUBECONFIG": str(self.cluster.kubeconfig),
             "ASM_KUBECONFIG": str(self.mesh.kubeconfig),
         }
-        return {**mine, **configs, "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}", "HOME": str(folder)}
+        return {**inherited, **configs, "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}", "HOME": str(folder)}
 
     def add_gateway(self, *ports: tuple[str, int], **more: Any) -> None:
-        """Puts an ingress gateway there, with ports 80 and 443 and those that are named."""
+        """Create an ingress gateway with ports 80, 443 and the given ones."""
         add_gateway(self.cluster, self.mesh, (("http2", 80), ("https", 443), *ports), **more)
 
 
@@ -56,12 +56,12 @@ PlaneOf = Callable[..., Plane]
 
 @dataclass(frozen=True)
 class Kubectl:
-    """The real kubectl, towards one server."""
+    """The real kubectl with one server."""
 
     plane: Plane
 
     def __call__(self, *arguments: str, stdin: str | None = None) -> "subprocess.CompletedProcess[str]":
-        """Runs it to its end."""
+        """Run kubectl and wait for it."""
         return subprocess.run(
             self.command(*arguments),
             env=self.environment,
@@ -73,7 +73,7 @@ class Kubectl:
         )
 
     def start(self, *arguments: str) -> "subprocess.Popen[str]":
-        """Starts it."""
+        """Start kubectl."""
         return subprocess.Popen(
             self.command(*arguments),
             env=self.environment,
@@ -83,18 +83,18 @@ class Kubectl:
         )
 
     def command(self, *arguments: str) -> list[str]:
-        """How it is called."""
+        """Return the command line."""
         return [str(BIN / "kubectl"), "--kubeconfig", str(self.plane.kubeconfig), *arguments]
 
     @property
     def environment(self) -> dict[str, str]:
-        """Nobody's settings."""
+        """Return an environment without settings of the user."""
         return {"PATH": os.environ["PATH"], "HOME": str(self.plane.kubeconfig.parent)}
 
 
 def until(condition: Callable[[], object], seconds: float = 10.0) -> None:
-    """Waits until something is so; fails the test where it does not come to that."""
+    """Wait for a condition; fail the test at the deadline."""
     deadline = time.monotonic() + seconds
     while not condition():
-        assert time.monotonic() < deadline, "it did not come to that"
+        assert time.monotonic() < deadline, f"condition not met after {seconds} s"
         time.sleep(0.02)

@@ -1,4 +1,4 @@
-"""Objects for the tests of the API server, small ones."""
+"""Small objects for the tests of the fake API server."""
 
 import yaml
 from apiserver.kinds import Object
@@ -8,12 +8,12 @@ DIFF = ("diff", "--server-side", "--field-manager", "us", "-f", "-")
 
 
 def namespace(**labels: str) -> Object:
-    """The namespace that the others are in."""
+    """Return the namespace of the other objects."""
     return {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "one", "labels": labels}}
 
 
 def service() -> Object:
-    """A service of one port."""
+    """Return a service with one port."""
     return {
         "apiVersion": "v1",
         "kind": "Service",
@@ -23,7 +23,7 @@ def service() -> Object:
 
 
 def deployment(image: str = "hop:1", replicas: int = 1, **spec: object) -> Object:
-    """A deployment of one container."""
+    """Return a deployment with one container."""
     container = {"name": "hop", "image": image, "env": [{"name": "A", "value": "1"}]}
     return {
         "apiVersion": "apps/v1",
@@ -39,7 +39,7 @@ def deployment(image: str = "hop:1", replicas: int = 1, **spec: object) -> Objec
 
 
 def virtual_service(**spec: object) -> Object:
-    """A route of the mesh."""
+    """Return a VirtualService."""
     return {
         "apiVersion": "networking.istio.io/v1",
         "kind": "VirtualService",
@@ -49,7 +49,7 @@ def virtual_service(**spec: object) -> Object:
 
 
 def gateway(port: Object) -> Object:
-    """A gateway of the mesh, with one port."""
+    """Return a Gateway with one port."""
     return {
         "apiVersion": "networking.istio.io/v1",
         "kind": "Gateway",
@@ -59,7 +59,7 @@ def gateway(port: Object) -> Object:
 
 
 def text(*objects: Object) -> str:
-    """Objects as a file has them."""
+    """Return objects as a YAML file."""
     return yaml.safe_dump_all(objects)
 
 

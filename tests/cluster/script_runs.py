@@ -1,4 +1,4 @@
-"""The scripts, started as users start them, and what is said of how they ended."""
+"""Run the scripts as users do, and check their results."""
 
 import subprocess
 from collections.abc import Callable, Mapping, Sequence
@@ -12,7 +12,7 @@ from planes import Planes
 ROOT = Path(__file__).parents[2]
 NAMESPACE = "grpc-tracing"
 PORT = ("grpc-tracing", 9999)
-"""The gateway's port for the demo."""
+"""The port of the demo on the gateway."""
 
 DEPLOYMENTS = ["grpc-client", "grpc-server-python-1", "grpc-server-python-2", "grpc-server-python-3"]
 SERVICES = ["grpc-server-svc1", "grpc-server-svc2", "grpc-server-svc3"]
@@ -31,17 +31,17 @@ def run(
     stdin: int = subprocess.DEVNULL,
     env: Mapping[str, str] | None = None,
 ) -> Done:
-    """Runs apply.sh or test.sh to its end, with the kubeconfigs of some planes.
+    """Run apply.sh or test.sh, and wait for it.
 
     Args:
-        script: which.
-        planes: whose kubeconfigs it is given.
-        arguments: those behind the target.
-        target: "" for none.
-        under: the shell that is told to run it; none: the script says itself.
-        cwd: where somebody stands who calls it.
-        stdin: what it reads.
-        env: more variables.
+        script: path of the script, relative to the repository.
+        planes: planes for the kubeconfigs.
+        arguments: arguments after the target.
+        target: the target; "" omits it.
+        under: shell that runs the script; by default the one in its first line.
+        cwd: working directory.
+        stdin: standard input.
+        env: additional variables.
     """
     return subprocess.run(
         _command(script, target, under, arguments),
@@ -56,7 +56,7 @@ def run(
 
 
 def start(script: str, planes: Planes, *arguments: str) -> "subprocess.Popen[str]":
-    """Starts one of them, in a session of its own."""
+    """Start a script in a new session."""
     return subprocess.Popen(
         _command(script, "asm", (), arguments),
         env=planes.environment,
@@ -69,41 +69,41 @@ def start(script: str, planes: Planes, *arguments: str) -> "subprocess.Popen[str
 
 
 def output(running: "subprocess.Popen[str]") -> IO[str]:
-    """What one that runs writes to stdout."""
+    """Return the stdout of a running script."""
     assert running.stdout is not None
     return running.stdout
 
 
 def found(plane: Plane, kind: str, name: str, namespace: str = NAMESPACE) -> Object:
-    """An object that is there."""
+    """Return an object, which must exist."""
     one = plane.get(kind, name, namespace)
     assert one is not None, f"no {kind}/{name}"
     return one
 
 
 def succeeds(done: Done) -> None:
-    """It ended well."""
+    """Assert exit code 0."""
     assert done.returncode == 0, done.stdout + done.stderr
 
 
 def fails(done: Done, code: int, *texts: str) -> None:
-    """It ended with this code, and said these things, each within a line."""
+    """Assert the exit code, and texts in stderr."""
     assert done.returncode == code, done.stdout + done.stderr
     for text in texts:
-        assert text in said(done)
+        assert text in messages(done)
     assert "Traceback" not in done.stderr
     assert "this failed" not in done.stderr
 
 
-def said(done: Done) -> str:
-    """What it wrote to stderr, as one line."""
+def messages(done: Done) -> str:
+    """Return stderr as one line."""
     return " ".join(done.stderr.split())
 
 
 def left_running(marker: str) -> list[str]:
-    """The command lines of processes that still run and hold `marker`."""
-    told = subprocess.run(["ps", "-axo", "args="], check=True, capture_output=True, text=True)
-    return [line for line in told.stdout.splitlines() if marker in line]
+    """Return the command lines of running processes that contain `marker`."""
+    listed = subprocess.run(["ps", "-axo", "args="], check=True, capture_output=True, text=True)
+    return [line for line in listed.stdout.splitlines() if marker in line]
 
 
 def _command(script: str, target: str, under: Sequence[str], arguments: Sequence[str]) -> list[str]:

@@ -1,6 +1,6 @@
-"""Our API server does what a real one does, as the real kubectl sees it.
+"""The fake API server behaves like a real one, as seen by the real kubectl.
 
-The texts that are expected here are those of a real kube-apiserver.
+The expected texts are those of a real kube-apiserver.
 """
 
 import json
@@ -14,8 +14,8 @@ from samples import ALL, APPLY, DIFF, deployment, gateway, namespace, service, t
 # -- server-side apply
 
 
-def test_what_is_applied_again_changes_nothing(kubectl: Kubectl, cluster: Plane) -> None:
-    """Neither a version, nor a generation, nor a time."""
+def test_applying_the_same_objects_again_changes_nothing(kubectl: Kubectl, cluster: Plane) -> None:
+    """Versions, generations and times stay."""
     first = kubectl(*APPLY, stdin=ALL)
     assert first.stdout.splitlines() == [
         "namespace/one serverside-applied",
@@ -30,8 +30,8 @@ def test_what_is_applied_again_changes_nothing(kubectl: Kubectl, cluster: Plane)
 
 
 @pytest.mark.usefixtures("applied")
-def test_a_diff_shows_what_would_change_and_changes_nothing(kubectl: Kubectl, cluster: Plane) -> None:
-    """Exit code 0: nothing would; 1: this would."""
+def test_a_diff_shows_changes_without_making_them(kubectl: Kubectl, cluster: Plane) -> None:
+    """Exit code 0: no difference; 1: a difference."""
     with cluster.nothing_changes():
         same = kubectl(*DIFF, stdin=ALL)
         other = kubectl(*DIFF, stdin=text(deployment("hop:2")))
@@ -42,8 +42,8 @@ def test_a_diff_shows_what_would_change_and_changes_nothing(kubectl: Kubectl, cl
 
 
 @pytest.mark.usefixtures("applied")
-def test_fields_that_are_no_longer_applied_go(kubectl: Kubectl, cluster: Plane) -> None:
-    """Items of lists that are told by a key, and whole fields; what the server filled in comes back."""
+def test_fields_that_are_no_longer_applied_are_removed(kubectl: Kubectl, cluster: Plane) -> None:
+    """This holds for fields and for list items with keys. Defaults return."""
     less = deployment()
     del less["spec"]["replicas"]
     less["spec"]["template"]["spec"]["containers"][0]["env"] = [{"name": "B", "value": "2"}]
@@ -61,8 +61,8 @@ def test_fields_that_are_no_longer_applied_go(kubectl: Kubectl, cluster: Plane) 
 
 
 @pytest.mark.usefixtures("applied")
-def test_a_field_that_somebody_else_set_is_a_conflict(kubectl: Kubectl, cluster: Plane) -> None:
-    """It names them and the field, and changes nothing, unless it is forced."""
+def test_a_field_of_another_manager_is_a_conflict(kubectl: Kubectl, cluster: Plane) -> None:
+    """The error names the manager and the field. Without force nothing changes."""
     kubectl("set", "image", "deploy/dep", "hop=hop:9", "-n", "one")
     kubectl("scale", "deploy/dep", "--replicas", "3", "-n", "one")
     refused = kubectl(*APPLY, stdin=text(deployment()))
@@ -83,8 +83,8 @@ def test_a_field_that_somebody_else_set_is_a_conflict(kubectl: Kubectl, cluster:
 
 
 @pytest.mark.usefixtures("applied")
-def test_lists_of_the_mesh_are_changed_as_a_whole(kubectl: Kubectl) -> None:
-    """A conflict is about the whole list; the other version of the API is the same object."""
+def test_lists_of_istio_resources_change_as_a_whole(kubectl: Kubectl) -> None:
+    """A conflict names the whole list. Another API version is the same object."""
     other = virtual_service(http=[{"route": [{"destination": {"host": "other"}}]}])
     other["apiVersion"] = "networking.istio.io/v1beta1"
     refused = kubectl("apply", "--server-side", "--field-manager", "others", "-f", "-", stdin=text(other))
@@ -92,8 +92,8 @@ def test_lists_of_the_mesh_are_changed_as_a_whole(kubectl: Kubectl) -> None:
 
 
 @pytest.mark.usefixtures("applied")
-def test_managed_fields_say_who_set_what(kubectl: Kubectl) -> None:
-    """As the real server writes them."""
+def test_managed_fields_list_the_fields_of_each_manager(kubectl: Kubectl) -> None:
+    """The format is that of a real server."""
     kubectl("label", "deploy/dep", "-n", "one", "more=1")
     shown = kubectl("get", "deploy/dep", "-n", "one", "--show-managed-fields", "-o", "json")
     entries = {e["manager"]: e for e in json.loads(shown.stdout)["metadata"]["managedFields"]}
@@ -109,11 +109,11 @@ def test_managed_fields_say_who_set_what(kubectl: Kubectl) -> None:
     assert entries["kubectl-label"]["fieldsV1"] == {"f:metadata": {"f:labels": {".": {}, "f:more": {}}}}
 
 
-# -- what is refused
+# -- validation
 
 
 @pytest.mark.parametrize(
-    ("wrong", "said"),
+    ("invalid", "message"),
     [
         (
             deployment(replicaz=1),
@@ -149,23 +149,25 @@ def test_managed_fields_say_who_set_what(kubectl: Kubectl) -> None:
     ],
 )
 @pytest.mark.usefixtures("applied")
-def test_what_is_not_right_is_refused(kubectl: Kubectl, cluster: Plane, wrong: Object, said: str) -> None:
-    """By its place, and nothing changes."""
+def test_an_invalid_object_is_refused(
+    kubectl: Kubectl, cluster: Plane, invalid: Object, message: str
+) -> None:
+    """The message names the field, and nothing changes."""
     cluster.settle()
     before = cluster.state()
-    refused = kubectl(*APPLY, stdin=text(wrong))
+    refused = kubectl(*APPLY, stdin=text(invalid))
     assert refused.returncode == 1
-    assert said in refused.stderr
+    assert message in refused.stderr
     assert cluster.state() == before
 
 
 @pytest.mark.usefixtures("applied")
-def test_unknown_fields_are_refused_on_every_way(kubectl: Kubectl) -> None:
-    """Not only by server-side apply."""
-    wrong = service() | {"metadata": {"name": "other", "namespace": "one"}}
-    wrong["spec"]["portz"] = []
-    made = kubectl("create", "-f", "-", stdin=text(wrong))
-    assert 'strict decoding error: unknown field "spec.portz"' in made.stderr
+def test_every_write_checks_unknown_fields(kubectl: Kubectl) -> None:
+    """Create refuses them, and patch warns."""
+    invalid = service() | {"metadata": {"name": "other", "namespace": "one"}}
+    invalid["spec"]["portz"] = []
+    created = kubectl("create", "-f", "-", stdin=text(invalid))
+    assert 'strict decoding error: unknown field "spec.portz"' in created.stderr
     patch = '[{"op": "add", "path": "/spec/nope", "value": 1}]'
     patched = kubectl("patch", "svc/svc", "-n", "one", "--type", "json", "-p", patch)
     assert patched.stdout == "service/svc patched (no change)\n"
@@ -173,8 +175,8 @@ def test_unknown_fields_are_refused_on_every_way(kubectl: Kubectl) -> None:
 
 
 @pytest.mark.usefixtures("applied")
-def test_a_change_of_what_has_changed_since_is_refused(kubectl: Kubectl) -> None:
-    """Who replaces an object has to know its latest version."""
+def test_replacing_an_outdated_version_is_refused(kubectl: Kubectl) -> None:
+    """A replacement needs the latest resource version."""
     old = kubectl("get", "svc/svc", "-n", "one", "-o", "yaml").stdout
     kubectl("label", "svc/svc", "-n", "one", "new=1")
     refused = kubectl("replace", "-f", "-", stdin=old)
@@ -185,16 +187,16 @@ def test_a_change_of_what_has_changed_since_is_refused(kubectl: Kubectl) -> None
 
 
 @pytest.mark.usefixtures("applied")
-def test_a_json_patch_adds_a_port_and_keeps_the_others(kubectl: Kubectl, cluster: Plane) -> None:
-    """And one that does not fit is refused."""
+def test_a_json_patch_adds_a_port_and_keeps_the_other_ports(kubectl: Kubectl, cluster: Plane) -> None:
+    """A patch with a missing path is refused."""
     port = {"name": "more", "port": 9999, "targetPort": 9999}
     patch = json.dumps([{"op": "add", "path": "/spec/ports/-", "value": port}])
     assert kubectl("patch", "svc/svc", "-n", "one", "--type", "json", "-p", patch).returncode == 0
     found = cluster.get("services", "svc", "one")
     assert found is not None
     assert [port["port"] for port in found["spec"]["ports"]] == [9996, 9999]
-    wrong = '[{"op": "remove", "path": "/spec/nope"}]'
-    refused = kubectl("patch", "svc/svc", "-n", "one", "--type", "json", "-p", wrong)
+    invalid = '[{"op": "remove", "path": "/spec/nope"}]'
+    refused = kubectl("patch", "svc/svc", "-n", "one", "--type", "json", "-p", invalid)
     assert (
         "The request is invalid: the server rejected our request due to an error in our request"
         in refused.stderr
@@ -203,7 +205,7 @@ def test_a_json_patch_adds_a_port_and_keeps_the_others(kubectl: Kubectl, cluster
 
 @pytest.mark.usefixtures("applied")
 def test_a_strategic_patch_merges_containers_by_name(kubectl: Kubectl, cluster: Plane) -> None:
-    """What it does not name stays."""
+    """Other fields stay."""
     patch = '{"spec": {"template": {"spec": {"containers": [{"name": "hop", "image": "hop:3"}]}}}}'
     kubectl("patch", "deploy/dep", "-n", "one", "-p", patch)
     found = cluster.get("deployments", "dep", "one")
@@ -216,8 +218,8 @@ def test_a_strategic_patch_merges_containers_by_name(kubectl: Kubectl, cluster: 
 
 
 @pytest.mark.usefixtures("applied")
-def test_what_is_listed_is_shown_in_columns(kubectl: Kubectl) -> None:
-    """And what is not there is said as ever."""
+def test_lists_are_tables(kubectl: Kubectl) -> None:
+    """Missing objects have the usual messages."""
     kubectl("rollout", "status", "deploy/dep", "-n", "one")
     shown = kubectl("get", "deploy,svc,vs", "-n", "one").stdout.splitlines()
     assert shown[0].split() == ["NAME", "READY", "UP-TO-DATE", "AVAILABLE", "AGE"]
@@ -233,8 +235,8 @@ def test_what_is_listed_is_shown_in_columns(kubectl: Kubectl) -> None:
 
 
 @pytest.mark.usefixtures("applied")
-def test_labels_select(kubectl: Kubectl) -> None:
-    """With each kind of requirement."""
+def test_label_selectors_filter_lists(kubectl: Kubectl) -> None:
+    """Every kind of requirement works."""
     kubectl("label", "svc/svc", "-n", "one", "a=b")
     for selector, names in {
         "a=b": "service/svc\n",
@@ -247,8 +249,8 @@ def test_labels_select(kubectl: Kubectl) -> None:
         assert kubectl("get", "svc", "-n", "one", "-l", selector, "-o", "name").stdout == names, selector
 
 
-def test_a_server_says_what_it_serves(planes: Planes, plane_of: PlaneOf) -> None:
-    """The planes of a mesh serve different groups, an old mesh other versions."""
+def test_discovery_lists_the_served_resources(planes: Planes, plane_of: PlaneOf) -> None:
+    """The planes serve different groups, and an old mesh serves old versions."""
     of_cluster, of_mesh = Kubectl(planes.cluster), Kubectl(planes.mesh)
     assert "deployments.apps" in of_cluster("api-resources", "-o", "name").stdout.split()
     assert "deployments.apps" not in of_mesh("api-resources", "-o", "name").stdout.split()

@@ -1,4 +1,4 @@
-"""What is behind our API server does what a cluster does: pods, namespaces, logs, commands, the gateway."""
+"""The cluster of the fake API server: pods, namespaces, logs, commands, and the gateway."""
 
 import json
 import os
@@ -17,8 +17,8 @@ from samples import APPLY, deployment, namespace, service, text
 
 
 @pytest.mark.usefixtures("applied")
-def test_a_rollout_is_waited_for(kubectl: Kubectl, cluster: Plane) -> None:
-    """The pods of the former template go when the new ones are ready."""
+def test_a_rollout_replaces_the_pods(kubectl: Kubectl, cluster: Plane) -> None:
+    """Old pods are deleted after the new ones are ready."""
     kubectl("rollout", "status", "deploy/dep", "-n", "one")
     old = cluster.names("pods", "one")
     kubectl(*APPLY, stdin=text(deployment("hop:2", replicas=2)))
@@ -30,8 +30,8 @@ def test_a_rollout_is_waited_for(kubectl: Kubectl, cluster: Plane) -> None:
 
 
 @pytest.mark.usefixtures("applied")
-def test_a_rollout_that_stands_still_fails(kubectl: Kubectl, cluster: Plane) -> None:
-    """By kubectl's patience or by the deployment's, whichever ends first; and pods and events say why."""
+def test_a_rollout_without_progress_fails(kubectl: Kubectl, cluster: Plane) -> None:
+    """The timeout of kubectl or the progress deadline ends it. Pods and events have the reason."""
     cluster.settle()
     cluster.deployments_fail("dep")
     kubectl(*APPLY, stdin=text(deployment("hop:2")))
@@ -50,19 +50,19 @@ def test_a_rollout_that_stands_still_fails(kubectl: Kubectl, cluster: Plane) -> 
 
 
 @pytest.mark.usefixtures("applied")
-def test_a_deployment_that_is_deleted_takes_its_pods_along(kubectl: Kubectl, cluster: Plane) -> None:
-    """Its replica set first."""
+def test_deleting_a_deployment_deletes_its_pods(kubectl: Kubectl, cluster: Plane) -> None:
+    """The replica set is deleted first."""
     until(lambda: cluster.objects("pods", "one"))
-    gone = kubectl("delete", "deploy/dep", "-n", "one", "--timeout", "10s")
-    assert gone.stdout == 'deployment.apps "dep" deleted from one namespace\n'
+    deleted = kubectl("delete", "deploy/dep", "-n", "one", "--timeout", "10s")
+    assert deleted.stdout == 'deployment.apps "dep" deleted from one namespace\n'
     until(lambda: not cluster.objects("replicasets", "one") and not cluster.objects("pods", "one"))
 
 
 @pytest.mark.parametrize(("sidecars", "where"), [("container", "containers"), ("native", "initContainers")])
-def test_pods_of_injected_namespaces_get_a_sidecar(
+def test_new_pods_of_an_injected_namespace_get_a_sidecar(
     kubectl: Kubectl, cluster: Plane, sidecars: Sidecars, where: str
 ) -> None:
-    """Those that are made from then on."""
+    """Existing pods stay without one."""
     cluster.behaviour.sidecars = sidecars
     kubectl(*APPLY, stdin=text(namespace(), deployment()))
     kubectl("rollout", "status", "deploy/dep", "-n", "one")
@@ -77,8 +77,8 @@ def test_pods_of_injected_namespaces_get_a_sidecar(
 
 
 @pytest.mark.usefixtures("applied")
-def test_of_a_failing_rollout_only_the_new_pods_fail(kubectl: Kubectl, cluster: Plane) -> None:
-    """What ran goes on; an image can fail as well as a deployment, and the next one mends it."""
+def test_a_failing_rollout_affects_only_new_pods(kubectl: Kubectl, cluster: Plane) -> None:
+    """Old pods keep running. A failing image is fixed by the next one."""
     kubectl("rollout", "status", "deploy/dep", "-n", "one")
     cluster.deployments_fail("hop:broken", "CrashLoopBackOff")
     kubectl(*APPLY, stdin=text(deployment("hop:broken")))
@@ -88,8 +88,8 @@ def test_of_a_failing_rollout_only_the_new_pods_fail(kubectl: Kubectl, cluster: 
     assert kubectl("rollout", "status", "deploy/dep", "-n", "one", "--timeout", "20s").returncode == 0
 
 
-def test_pods_that_are_refused_are_never_made(kubectl: Kubectl, cluster: Plane) -> None:
-    """Pod Security does not let the sidecar's privileged helper pass; a mesh with a CNI plugin has none."""
+def test_pods_that_pod_security_refuses_are_not_created(kubectl: Kubectl, cluster: Plane) -> None:
+    """The privileged istio-init violates it. A mesh with a CNI plugin has no istio-init."""
     labels = {"istio-injection": "enabled", "pod-security.kubernetes.io/enforce": "restricted"}
     kubectl(*APPLY, stdin=text(namespace(**labels), deployment()))
     until(lambda: "ReplicaFailure" in json.dumps(cluster.objects("deployments", "one")))
@@ -104,18 +104,18 @@ def test_pods_that_are_refused_are_never_made(kubectl: Kubectl, cluster: Plane) 
 
 
 @pytest.mark.usefixtures("applied")
-def test_a_namespace_takes_all_with_it(kubectl: Kubectl, cluster: Plane) -> None:
-    """kubectl waits until it is gone."""
-    gone = kubectl("delete", "namespace", "one", "--timeout", "20s")
-    assert (gone.returncode, gone.stdout) == (0, 'namespace "one" deleted\n')
+def test_deleting_a_namespace_deletes_its_objects(kubectl: Kubectl, cluster: Plane) -> None:
+    """kubectl waits for the deletion."""
+    deleted = kubectl("delete", "namespace", "one", "--timeout", "20s")
+    assert (deleted.returncode, deleted.stdout) == (0, 'namespace "one" deleted\n')
     assert cluster.get("namespaces", "one") is None
     assert not cluster.objects("pods", "one")
     assert not cluster.objects("virtualservices", "one")
 
 
 @pytest.mark.usefixtures("applied")
-def test_a_namespace_may_leave_the_mesh_behind(kubectl: Kubectl, cluster: Plane) -> None:
-    """With data-plane KubeAPI access it does: what belongs to the mesh is elsewhere, and stays there."""
+def test_deleting_a_namespace_may_keep_istio_resources(kubectl: Kubectl, cluster: Plane) -> None:
+    """With data-plane KubeAPI access they are stored in the ASM instance, and stay there."""
     cluster.behaviour.mesh_outlives_namespaces = True
     assert kubectl("delete", "namespace", "one", "--timeout", "20s").returncode == 0
     assert not cluster.objects("services", "one")
@@ -123,9 +123,9 @@ def test_a_namespace_may_leave_the_mesh_behind(kubectl: Kubectl, cluster: Plane)
 
 
 @pytest.mark.usefixtures("applied")
-def test_a_namespace_that_ends_takes_nothing_new(kubectl: Kubectl, cluster: Plane) -> None:
-    """It ends as long as something in it is not ready to go."""
-    cluster.make("configmaps", {"metadata": {"name": "stays", "finalizers": ["a/b"]}}, "one")
+def test_a_terminating_namespace_refuses_new_objects(kubectl: Kubectl, cluster: Plane) -> None:
+    """It stays until its last finalizer is removed."""
+    cluster.create("configmaps", {"metadata": {"name": "stays", "finalizers": ["a/b"]}}, "one")
     kubectl("delete", "namespace", "one", "--wait=false")
     assert "one           Terminating" in kubectl("get", "namespaces").stdout
     other = service() | {"metadata": {"name": "new", "namespace": "one"}}
@@ -140,24 +140,24 @@ def test_a_namespace_that_ends_takes_nothing_new(kubectl: Kubectl, cluster: Plan
 
 
 @pytest.mark.usefixtures("applied")
-def test_logs_are_followed(kubectl: Kubectl, cluster: Plane) -> None:
-    """What was written, and what is written from then on, until the pod is gone."""
-    cluster.say("hop", "one", "two", "three")
+def test_logs_can_be_followed(kubectl: Kubectl, cluster: Plane) -> None:
+    """Old and new lines are sent until the pod is deleted."""
+    cluster.write_logs("hop", "one", "two", "three")
     kubectl("rollout", "status", "deploy/dep", "-n", "one")
     assert kubectl("logs", "deploy/dep", "-n", "one", "--tail", "2").stdout == "two\nthree\n"
     [pod] = cluster.names("pods", "one")
     with kubectl.start("logs", "-f", "-l", "app=hop", "-n", "one", "--prefix", "--tail", "1") as follower:
         assert follower.stdout is not None
         assert follower.stdout.readline() == f"[pod/{pod}/hop] three\n"
-        cluster.say("hop", "four")
+        cluster.write_logs("hop", "four")
         assert follower.stdout.readline() == f"[pod/{pod}/hop] four\n"
         cluster.delete("deployments", "dep", "one")
         assert follower.wait(10) == 0
 
 
 @pytest.mark.usefixtures("applied")
-def test_a_container_that_never_started_has_no_logs(kubectl: Kubectl, cluster: Plane) -> None:
-    """It says what it waits for."""
+def test_a_container_that_has_not_started_has_no_logs(kubectl: Kubectl, cluster: Plane) -> None:
+    """The error has the reason."""
     cluster.settle()
     cluster.deployments_fail("dep")
     kubectl("rollout", "restart", "deploy/dep", "-n", "one")
@@ -174,7 +174,7 @@ def test_a_container_that_never_started_has_no_logs(kubectl: Kubectl, cluster: P
 
 @pytest.mark.usefixtures("applied")
 def test_a_command_runs_in_a_container(kubectl: Kubectl, cluster: Plane) -> None:
-    """With its variables, its output apart, and its exit code."""
+    """It gets the environment, and its streams and exit code are returned."""
     cluster.settle()
     script = 'echo "A is $A"; echo trouble >&2; exit 3'
     ended = kubectl("exec", "deploy/dep", "-n", "one", "--", "sh", "-c", script)
@@ -190,8 +190,8 @@ def test_a_command_runs_in_a_container(kubectl: Kubectl, cluster: Plane) -> None
 
 
 @pytest.mark.usefixtures("applied")
-def test_a_command_ends_with_its_caller(kubectl: Kubectl, cluster: Plane, tmp_path: Path) -> None:
-    """Whoever interrupts kubectl leaves no process behind."""
+def test_a_command_ends_with_its_kubectl(kubectl: Kubectl, cluster: Plane, tmp_path: Path) -> None:
+    """Interrupting kubectl leaves no process running."""
     cluster.settle()
     note = tmp_path / "pid"
     with kubectl.start(
@@ -214,10 +214,8 @@ def _runs(pid: int) -> bool:
 
 
 @pytest.mark.parametrize(("where", "shown"), [({"ip": "10.0.0.9"}, "10.0.0.9"), (None, "<pending>")])
-def test_a_gateway_has_the_address_that_the_test_says(
-    planes: Planes, where: Object | None, shown: str
-) -> None:
-    """Or none yet."""
+def test_a_gateway_has_the_configured_address(planes: Planes, where: Object | None, shown: str) -> None:
+    """Without an address it is pending."""
     planes.cluster.behaviour.load_balancer = where
     planes.add_gateway()
     kubectl = Kubectl(planes.cluster)
@@ -232,8 +230,8 @@ def test_a_gateway_has_the_address_that_the_test_says(
 
 
 @pytest.mark.parametrize("apart", [True, False], ids=["two planes", "one plane"])
-def test_the_service_follows_the_istio_gateway(request: pytest.FixtureRequest, apart: bool) -> None:
-    """A port that is opened in the mesh is open in the cluster a moment later."""
+def test_the_service_gets_the_ports_of_the_istio_gateway(request: pytest.FixtureRequest, apart: bool) -> None:
+    """The controller of ASM copies them from the mesh to the cluster."""
     planes: Planes = request.getfixturevalue("planes" if apart else "one_plane")
     planes.add_gateway()
     port = {"name": "grpc", "port": 9999, "targetPort": 9999}
@@ -249,49 +247,49 @@ def test_the_service_follows_the_istio_gateway(request: pytest.FixtureRequest, a
     until(lambda: ports() == [80, 443, 9999])
 
 
-# -- what goes wrong
+# -- faults
 
 
 @pytest.mark.parametrize(
-    ("status", "said"),
+    ("status", "message"),
     [
         (401, "error: You must be logged in to the server (Unauthorized)"),
         (403, "Error from server (Forbidden): "),
         (500, "Error from server (InternalError): Internal error occurred: "),
     ],
 )
-def test_a_server_refuses_what_it_is_told_to(
-    kubectl: Kubectl, cluster: Plane, status: int, said: str
+def test_a_server_refuses_matching_requests(
+    kubectl: Kubectl, cluster: Plane, status: int, message: str
 ) -> None:
-    """Until it is told to recover."""
-    cluster.refuse(status, lambda asked: asked.path.endswith("/namespaces"))
+    """`recover` ends it."""
+    cluster.refuse(status, lambda request: request.path.endswith("/namespaces"))
     refused = kubectl("get", "namespaces")
     assert refused.returncode == 1
-    assert refused.stderr.startswith(said)
+    assert refused.stderr.startswith(message)
     cluster.recover()
     assert kubectl("get", "namespaces").returncode == 0
 
 
-def test_a_server_is_silent_or_not_there(kubectl: Kubectl, cluster: Plane) -> None:
-    """Until it is told to recover; then it is what it was."""
-    cluster.fall_silent()
+def test_a_server_can_stop_responding_or_listening(kubectl: Kubectl, cluster: Plane) -> None:
+    """`recover` ends it, and the objects stay."""
+    cluster.stop_responding()
     silent = kubectl("get", "namespaces", "--request-timeout", "1s")
     assert silent.returncode == 1
     assert "Client.Timeout" in silent.stderr or "deadline exceeded" in silent.stderr
     cluster.recover()
     cluster.refuse_connections()
-    gone = kubectl("get", "namespaces")
-    assert f"The connection to the server 127.0.0.1:{cluster.port} was refused" in gone.stderr
+    refused = kubectl("get", "namespaces")
+    assert f"The connection to the server 127.0.0.1:{cluster.port} was refused" in refused.stderr
     cluster.recover()
     assert kubectl("get", "namespaces", "-o", "name").stdout == "namespace/default\nnamespace/kube-system\n"
 
 
-def test_a_server_remembers_what_it_was_asked(kubectl: Kubectl, cluster: Plane) -> None:
-    """Who writes cannot say afterwards that they did not."""
+def test_a_server_records_requests(kubectl: Kubectl, cluster: Plane) -> None:
+    """`writes` and `nothing_changes` use the record."""
     kubectl(*APPLY, stdin=text(namespace()))
-    assert [str(asked) for asked in cluster.writes()] == ["PATCH /api/v1/namespaces/one 201"]
-    [asked] = cluster.writes()
-    assert asked.query["fieldManager"] == "us"
-    assert asked.agent.startswith("kubectl/")
+    assert [str(request) for request in cluster.writes()] == ["PATCH /api/v1/namespaces/one 201"]
+    [request] = cluster.writes()
+    assert request.query["fieldManager"] == "us"
+    assert request.agent.startswith("kubectl/")
     with pytest.raises(AssertionError), cluster.nothing_changes():
         kubectl("label", "namespace/one", "a=b")

@@ -1,4 +1,4 @@
-"""The patches of our API server, and the selectors: each form, also those that our scripts do not use."""
+"""Patches and selectors of the fake API server, also the forms that the scripts do not use."""
 
 from typing import Any
 
@@ -26,7 +26,7 @@ from apiserver.structure import structure_of
     ],
 )
 def test_json_patch(operation: dict[str, Any], result: object) -> None:
-    """RFC 6902; what is patched stays what it was."""
+    """RFC 6902. The original value is not modified."""
     value = {"list": [1, 2], "a/b": "x"}
     assert json_patched(value, [operation]) == result
     assert value == {"list": [1, 2], "a/b": "x"}
@@ -43,15 +43,15 @@ def test_json_patch(operation: dict[str, Any], result: object) -> None:
         {"op": "nonsense", "path": "/list"},
     ],
 )
-def test_a_json_patch_that_does_not_fit(operation: dict[str, Any]) -> None:
-    """It is refused as a whole."""
+def test_a_json_patch_with_an_invalid_operation_is_refused(operation: dict[str, Any]) -> None:
+    """No operation of the patch is applied."""
     with pytest.raises(StatusError) as refused:
         json_patched({"list": [1, 2]}, [operation])
     assert refused.value.code == 422
 
 
 def test_merge_patch() -> None:
-    """RFC 7386: null removes, lists are replaced."""
+    """RFC 7386: null removes a field, and lists are replaced."""
     value = {"a": {"b": 1, "c": 2}, "d": [1]}
     assert merge_patched(value, {"a": {"b": None, "e": 3}, "d": [2]}) == {"a": {"c": 2, "e": 3}, "d": [2]}
 
@@ -71,7 +71,7 @@ def _with_containers(*containers: Object) -> Object:
     ],
 )
 def test_strategic_merge_patch(patch: list[Object], result: list[Object]) -> None:
-    """Lists whose items have a name are merged by it."""
+    """Containers are merged by name."""
     value = _with_containers({"name": "a", "image": "old"}, {"name": "b"})
     structure = structure_of(DEPLOYMENTS, "v1")
     assert strategically_patched(structure, value, _with_containers(*patch)) == _with_containers(*result)
@@ -90,7 +90,7 @@ def test_strategic_merge_patch(patch: list[Object], result: list[Object]) -> Non
     ],
 )
 def test_selectors(labels: str, fields: str, *, matches: bool) -> None:
-    """All requirements have to be met."""
+    """All requirements must match."""
     event = {
         "metadata": {"name": "one", "labels": {"a": "1", "b": "2"}},
         "type": "Warning",
@@ -100,7 +100,7 @@ def test_selectors(labels: str, fields: str, *, matches: bool) -> None:
     assert selected("Event", labels, fields)(event) is matches
 
 
-def test_a_field_that_cannot_be_selected_by() -> None:
-    """It is refused, and not taken for one that nothing has."""
+def test_an_unknown_field_selector_is_refused() -> None:
+    """It does not mean an empty list."""
     with pytest.raises(StatusError, match=r'"spec\.x" is not a known field selector: only'):
         selected("Deployment", "", "spec.x=1")

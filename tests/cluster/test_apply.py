@@ -1,4 +1,4 @@
-"""apply.sh, unmodified, with the real kubectl, against API servers of our own."""
+"""apply.sh with the real kubectl and fake API servers."""
 
 import json
 import os
@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from apiserver.kinds import ANY_PLANE, WORKLOADS, Object
 from manifests import COMPONENTS, group_of, overlay
-from planes import ACK, ASM, LATER_ASM, OLD_ASM, Kubectl, Planes
+from planes import ACK, ASM, FUTURE_ASM, OLD_ASM, Kubectl, Planes
 from script_runs import (
     DEPLOYMENTS,
     NAMESPACE,
@@ -26,9 +26,9 @@ from script_runs import (
     fails,
     found,
     left_running,
+    messages,
     output,
     run,
-    said,
     start,
     succeeds,
 )
@@ -39,14 +39,14 @@ OURS = "hello-servicemesh-grpc"
 apply = partial(run, "apply.sh")
 
 
-def _nothing_left() -> bool:
+def _no_files_left() -> bool:
     return not list((ROOT / "kube").glob(".apply.*"))
 
 
-# -- all is well
+# -- success
 
 
-def test_it_puts_each_thing_into_its_plane_and_says_what_is_next(asm: Planes) -> None:
+def test_objects_are_applied_to_their_planes_and_the_next_command_is_shown(asm: Planes) -> None:
     done = apply(asm)
     succeeds(done)
     assert asm.cluster.names("deployments", NAMESPACE) == DEPLOYMENTS
@@ -61,25 +61,25 @@ def test_it_puts_each_thing_into_its_plane_and_says_what_is_next(asm: Planes) ->
         labels = found(plane, "namespaces", NAMESPACE, "")["metadata"]["labels"]
         assert (labels["istio-injection"], labels[PART_OF]) == ("enabled", OURS)
     assert done.stdout.splitlines()[-2:] == ["ready at 127.0.0.1:9999. Test it:", "  ./test.sh asm"]
-    assert _nothing_left()
+    assert _no_files_left()
 
 
-def test_pods_are_made_when_injection_is_on_in_both_planes(asm: Planes) -> None:
+def test_pods_are_created_after_injection_is_on_in_both_planes(asm: Planes) -> None:
     succeeds(apply(asm))
     pods = asm.cluster.objects("pods", NAMESPACE)
     assert len(pods) == len(DEPLOYMENTS)
     assert all("istio-proxy" in [one["name"] for one in pod["spec"]["containers"]] for pod in pods)
 
 
-def test_all_of_it_is_applied_by_one_field_manager(asm: Planes) -> None:
+def test_all_objects_have_one_field_manager(asm: Planes) -> None:
     succeeds(apply(asm))
-    applied = [asked for plane in (asm.cluster, asm.mesh) for asked in plane.writes()]
+    applied = [request for plane in (asm.cluster, asm.mesh) for request in plane.writes()]
     assert len(applied) == 20
-    assert {(asked.method, asked.query["fieldManager"]) for asked in applied} == {("PATCH", OURS)}
+    assert {(request.method, request.query["fieldManager"]) for request in applied} == {("PATCH", OURS)}
 
 
 @pytest.mark.parametrize("arguments", [(), ("--component", "canary", "--component", "ha")], ids=str)
-def test_applied_again_it_changes_nothing(asm: Planes, arguments: tuple[str, ...]) -> None:
+def test_applying_again_changes_nothing(asm: Planes, arguments: tuple[str, ...]) -> None:
     succeeds(apply(asm, *arguments))
     with asm.cluster.nothing_changes(), asm.mesh.nothing_changes():
         done = apply(asm, *arguments)
@@ -98,7 +98,7 @@ def test_with_data_plane_kubeapi_access_one_kubeconfig_is_enough(one_plane: Plan
         succeeds(apply(one_plane, env={"ASM_KUBECONFIG": ""}))
 
 
-def test_with_istio_the_kubeconfig_is_that_of_kubectl(one_plane: Planes) -> None:
+def test_istio_uses_the_kubeconfig_of_kubectl(one_plane: Planes) -> None:
     one_plane.add_gateway(PORT)
     nowhere = {"ACK_KUBECONFIG": "/nowhere", "ASM_KUBECONFIG": "/nowhere"}  # for another target
     done = apply(one_plane, target="istio", env=nowhere | {"KUBECONFIG": str(one_plane.cluster.kubeconfig)})
@@ -107,13 +107,14 @@ def test_with_istio_the_kubeconfig_is_that_of_kubectl(one_plane: Planes) -> None
     assert one_plane.cluster.names("virtualservices", NAMESPACE) == [*SERVICES, "tracing-vs"]
 
 
-def test_kubeconfigs_can_be_named_from_the_folder_where_one_is(asm: Planes) -> None:
+def test_kubeconfig_paths_are_relative_to_the_working_directory(asm: Planes) -> None:
     folder = asm.cluster.kubeconfig.parent
     options = ("--ack-kubeconfig", asm.cluster.kubeconfig.name, "--asm-kubeconfig", asm.mesh.kubeconfig.name)
     done = apply(asm, *options, cwd=folder, env={"ACK_KUBECONFIG": "", "ASM_KUBECONFIG": ""})
     succeeds(done)
-    asked, *_ = done.stdout.splitlines()[-1:]
-    assert asked.endswith(" --kubeconfig ack.kubeconfig --asm-kubeconfig asm.kubeconfig")
+    assert done.stdout.splitlines()[-1].endswith(
+        " --kubeconfig ack.kubeconfig --asm-kubeconfig asm.kubeconfig"
+    )
 
 
 def test_a_kubeconfig_may_have_a_space_in_its_path(asm: Planes, tmp_path: Path) -> None:
@@ -123,7 +124,7 @@ def test_a_kubeconfig_may_have_a_space_in_its_path(asm: Planes, tmp_path: Path) 
     assert done.stdout.splitlines()[-1].endswith(r"/my\ config")
 
 
-def test_it_is_found_behind_a_symlink(asm: Planes, tmp_path: Path) -> None:
+def test_a_symlink_to_the_script_works(asm: Planes, tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to(ROOT / "apply.sh")
     done = run(str(tmp_path / "link"), asm)
     succeeds(done)
@@ -134,7 +135,7 @@ def test_it_runs_in_every_shell(asm: Planes, shell: list[str]) -> None:
     succeeds(apply(asm, under=shell))
 
 
-def test_asm_is_meant_where_no_target_is_named(asm: Planes) -> None:
+def test_asm_is_the_default_target(asm: Planes) -> None:
     done = apply(asm, target="")
     succeeds(done)
     assert "  ./test.sh asm\n" in done.stdout
@@ -144,7 +145,7 @@ def test_asm_is_meant_where_no_target_is_named(asm: Planes) -> None:
 
 
 @pytest.mark.parametrize(
-    ("asked", "set_"),
+    ("option", "image"),
     [
         (None, "hello-servicemesh-grpc:1.0.0"),
         ("demo", "demo:latest"),
@@ -154,10 +155,10 @@ def test_asm_is_meant_where_no_target_is_named(asm: Planes) -> None:
         (f"me/demo@sha256:{'a' * 64}", f"me/demo@sha256:{'a' * 64}"),
     ],
 )
-def test_the_image_is_the_one_that_was_asked_for(asm: Planes, asked: str | None, set_: str) -> None:
-    succeeds(apply(asm, *(("--image", asked) if asked else ())))
+def test_the_image_option_sets_the_image(asm: Planes, option: str | None, image: str) -> None:
+    succeeds(apply(asm, *(("--image", option) if option else ())))
     images = [_containers(asm, name)[0]["image"] for name in DEPLOYMENTS]
-    assert images == [set_] * len(DEPLOYMENTS)
+    assert images == [image] * len(DEPLOYMENTS)
 
 
 def _containers(planes: Planes, deployment: str) -> list[Object]:
@@ -166,7 +167,7 @@ def _containers(planes: Planes, deployment: str) -> list[Object]:
     return containers
 
 
-def test_the_image_that_is_deployed_stays_until_another_is_named(asm: Planes) -> None:
+def test_without_the_image_option_the_deployed_image_stays(asm: Planes) -> None:
     succeeds(apply(asm, "--image", "demo:2"))
     done = apply(asm, "--component", "canary")
     succeeds(done)
@@ -179,7 +180,7 @@ def test_the_image_that_is_deployed_stays_until_another_is_named(asm: Planes) ->
 # -- components
 
 
-def test_a_component_that_is_no_longer_asked_for_goes(asm: Planes) -> None:
+def test_objects_of_a_removed_component_are_deleted(asm: Planes) -> None:
     succeeds(apply(asm, "--component", "canary", "--component", "ha", "--component", "fault"))
     assert "grpc-server-python-3-v2" in asm.cluster.names("deployments", NAMESPACE)
     assert "fault" in found(asm.mesh, "virtualservices", "grpc-server-svc3")["spec"]["http"][0]
@@ -192,7 +193,7 @@ def test_a_component_that_is_no_longer_asked_for_goes(asm: Planes) -> None:
     assert "fault" not in found(asm.mesh, "virtualservices", "grpc-server-svc3")["spec"]["http"][0]
 
 
-def test_nobody_is_sent_to_a_version_that_is_not_ready(asm: Planes) -> None:
+def test_routes_are_added_only_after_pods_are_ready(asm: Planes) -> None:
     succeeds(apply(asm))
     asm.cluster.deployments_fail("grpc-server-python-3-v2")
     before = asm.mesh.state()
@@ -201,17 +202,17 @@ def test_nobody_is_sent_to_a_version_that_is_not_ready(asm: Planes) -> None:
     assert asm.mesh.state() == before
 
 
-def test_what_somebody_else_made_beside_ours_stays(asm: Planes) -> None:
+def test_objects_of_other_managers_stay(asm: Planes) -> None:
     succeeds(apply(asm))
-    asm.cluster.make("configmaps", {"metadata": {"name": "mine"}}, NAMESPACE)
-    asm.mesh.make("destinationrules", {"metadata": {"name": "mine"}, "spec": {"host": "mine"}}, NAMESPACE)
+    asm.cluster.create("configmaps", {"metadata": {"name": "mine"}}, NAMESPACE)
+    asm.mesh.create("destinationrules", {"metadata": {"name": "mine"}, "spec": {"host": "mine"}}, NAMESPACE)
     succeeds(apply(asm, "--component", "fault"))
     succeeds(apply(asm))
     assert asm.cluster.get("configmaps", "mine", NAMESPACE)
     assert asm.mesh.get("destinationrules", "mine", NAMESPACE)
 
 
-def test_what_carries_our_label_and_was_not_applied_by_us_stays(asm: Planes) -> None:
+def test_an_object_with_our_label_and_another_manager_stays(asm: Planes) -> None:
     succeeds(apply(asm))
     exposed = (
         "expose",
@@ -226,14 +227,14 @@ def test_what_carries_our_label_and_was_not_applied_by_us_stays(asm: Planes) -> 
     done = Kubectl(asm.cluster)(*exposed, "--dry-run=client", "-o", "json")
     copied = json.loads(done.stdout)  # kubectl expose copies the labels
     assert copied["metadata"]["labels"][PART_OF] == OURS
-    asm.cluster.make("services", copied, NAMESPACE)
+    asm.cluster.create("services", copied, NAMESPACE)
     succeeds(apply(asm))
     assert asm.cluster.get("services", "mine", NAMESPACE)
     done = apply(asm, "--delete", "--yes")
     assert "stays, because it has other objects: Service/mine" in done.stdout
 
 
-def test_the_gateway_api_takes_the_place_of_istios_gateway_and_back(asm: Planes) -> None:
+def test_the_gateway_api_replaces_the_istio_gateway_and_back(asm: Planes) -> None:
     succeeds(apply(asm))
     succeeds(apply(asm, "--component", "gateway-api"))
     assert asm.mesh.names("gateways", NAMESPACE) == []
@@ -244,7 +245,7 @@ def test_the_gateway_api_takes_the_place_of_istios_gateway_and_back(asm: Planes)
     assert asm.cluster.names("gateways.gateway.networking.k8s.io", "istio-system") == []
 
 
-def test_an_old_mesh_takes_the_old_versions(planes_of: PlanesOf) -> None:
+def test_an_old_mesh_needs_the_component_legacy_api(planes_of: PlanesOf) -> None:
     planes = planes_of(mesh=OLD_ASM)
     planes.add_gateway(PORT)
     fails(apply(planes), 3, "networking.istio.io/v1 is not served", "--component legacy-api")
@@ -252,8 +253,8 @@ def test_an_old_mesh_takes_the_old_versions(planes_of: PlanesOf) -> None:
     assert planes.mesh.names("virtualservices", NAMESPACE) == [*SERVICES, "tracing-vs"]
 
 
-def test_a_mesh_that_has_the_old_versions_no_more_is_told(planes_of: PlanesOf) -> None:
-    planes = planes_of(mesh=LATER_ASM)
+def test_a_mesh_without_the_old_versions_refuses_legacy_api(planes_of: PlanesOf) -> None:
+    planes = planes_of(mesh=FUTURE_ASM)
     planes.add_gateway(PORT)
     text = "networking.istio.io/v1beta1 is not served: leave out --component legacy-api"
     fails(apply(planes, "--component", "legacy-api"), 3, text)
@@ -263,20 +264,20 @@ def test_a_mesh_that_has_the_old_versions_no_more_is_told(planes_of: PlanesOf) -
 # -- the gateway
 
 
-def test_a_closed_port_is_told_with_what_opens_it(planes: Planes) -> None:
+def test_a_closed_port_is_reported_with_the_command_that_opens_it(planes: Planes) -> None:
     planes.add_gateway()
     with planes.cluster.nothing_changes(), planes.mesh.nothing_changes():
         done = apply(planes)
     fails(done, 3, "port 9999 of the gateway istio-system/istio-ingressgateway is closed", "--with-gateway")
     (command,) = [line.strip() for line in done.stderr.splitlines() if line.startswith("  kubectl")]
-    told = subprocess.run(
+    patched = subprocess.run(
         ["sh", "-c", command], env=planes.environment, check=True, capture_output=True, text=True, timeout=60
     )
-    assert "patched" in told.stdout
-    succeeds(apply(planes, "--timeout", "30", "--with-gateway"))  # by now, or soon
+    assert "patched" in patched.stdout
+    succeeds(apply(planes, "--timeout", "30", "--with-gateway"))  # waits for the controller of ASM
 
 
-def test_the_port_is_opened_where_that_is_asked_for_and_the_others_stay(planes: Planes) -> None:
+def test_with_gateway_opens_the_port_and_keeps_the_others(planes: Planes) -> None:
     planes.add_gateway(("mysql", 3306))
     succeeds(apply(planes, "--with-gateway"))
     gateway = found(planes.mesh, "istiogateways", "ingressgateway", "istio-system")
@@ -288,30 +289,32 @@ def test_the_port_is_opened_where_that_is_asked_for_and_the_others_stay(planes: 
 
 
 @pytest.mark.parametrize("ports", [None, []])
-def test_a_gateway_that_names_no_ports_gets_those_of_its_service_and_ours(
+def test_an_istio_gateway_without_ports_gets_those_of_its_service_and_ours(
     planes: Planes, ports: list[int] | None
 ) -> None:
     planes.add_gateway(("mysql", 3306))
-    planes.mesh.controllers.clear()  # nobody follows it: ports that are not named stay as they are
+    planes.mesh.controllers.clear()  # no controller copies its ports to the Service
     planes.mesh.change("istiogateways", "ingressgateway", {"spec": {"ports": ports}}, "istio-system")
     fails(apply(planes, "--with-gateway", "--timeout", "1"), 1, "is still closed after 1 s")
     gateway = found(planes.mesh, "istiogateways", "ingressgateway", "istio-system")
     assert [port["port"] for port in gateway["spec"]["ports"]] == [80, 443, 3306, 9999]
-    with planes.mesh.nothing_changes():  # it asks for the port already
+    with planes.mesh.nothing_changes():  # its ports include 9999 already
         fails(apply(planes, "--with-gateway", "--timeout", "1"), 1, "is still closed after 1 s")
         fails(apply(planes), 3, "although its IstioGateway has it")
 
 
-def test_a_port_that_nobody_can_open_is_told(planes: Planes) -> None:
+def test_a_port_that_cannot_be_opened_is_reported(planes: Planes) -> None:
     planes.add_gateway()
     planes.mesh.delete("istiogateways", "ingressgateway", "istio-system")
     text = "is closed, and istiogateway ingressgateway, by which to open it, cannot be read"
     fails(apply(planes, "--with-gateway"), 3, text, "not found")
 
 
-def test_a_gateway_that_does_not_take_the_port_is_told(planes: Planes) -> None:
+def test_a_gateway_that_refuses_the_port_is_reported(planes: Planes) -> None:
     planes.add_gateway()
-    planes.mesh.refuse(403, when=lambda asked: asked.method == "PATCH" and "istiogateways" in asked.path)
+    planes.mesh.refuse(
+        403, when=lambda request: request.method == "PATCH" and "istiogateways" in request.path
+    )
     text = "refused the port (see above); nothing was changed"
     fails(apply(planes, "--with-gateway"), 1, "Forbidden", text)
     assert planes.cluster.writes() == []
@@ -329,27 +332,27 @@ def test_with_istio_the_port_is_opened_on_the_service(one_plane: Planes) -> None
     assert [port["port"] for port in service["spec"]["ports"]] == [80, 443, 9999]
 
 
-def test_a_gateway_of_another_name_is_bound_by_its_labels(asm: Planes) -> None:
+def test_another_gateway_is_selected_by_its_labels(asm: Planes) -> None:
     service = found(asm.cluster, "services", "istio-ingressgateway", "istio-system")
     labels = {"app": "istio-blue", "istio": "blue"}
     ports = [{"name": port["name"], "port": port["port"]} for port in service["spec"]["ports"]]
     spec = {"type": "LoadBalancer", "selector": labels, "ports": ports}
-    asm.cluster.make("services", {"metadata": {"name": "istio-blue"}, "spec": spec}, "istio-system")
+    asm.cluster.create("services", {"metadata": {"name": "istio-blue"}, "spec": spec}, "istio-system")
     pod = {
         "metadata": {"name": "blue", "labels": labels},
         "spec": {"containers": [{"name": "p", "image": "p"}]},
     }
     fails(apply(asm, "--gateway-service", "istio-blue"), 3, "has no pods: no pod has the labels")
-    asm.cluster.make("pods", pod, "istio-system")
+    asm.cluster.create("pods", pod, "istio-system")
     done = apply(asm, "--gateway-service", "istio-blue")
     succeeds(done)
     assert found(asm.mesh, "gateways", "tracing-gateway")["spec"]["selector"] == labels
     assert "--gateway-service istio-system/istio-blue" in done.stdout.splitlines()[-1]
 
 
-def test_a_gateway_of_the_gateway_api_goes_also_when_another_gateway_is_meant(asm: Planes) -> None:
+def test_the_gateway_api_gateway_is_removed_when_another_gateway_is_used(asm: Planes) -> None:
     succeeds(apply(asm, "--component", "gateway-api"))
-    asm.cluster.make_namespace("other")
+    asm.cluster.create_namespace("other")
     asm.cluster.settle()  # a pod needs the service account that comes with it
     _make_gateway(asm, "other", "gateway", {"istio": "other"})
     succeeds(apply(asm, "--gateway-service", "other/gateway"))
@@ -358,12 +361,12 @@ def test_a_gateway_of_the_gateway_api_goes_also_when_another_gateway_is_meant(as
 
 def _make_gateway(planes: Planes, namespace: str, name: str, labels: dict[str, str]) -> None:
     spec = {"selector": labels, "ports": [{"port": 9999}]}
-    planes.cluster.make("services", {"metadata": {"name": name}, "spec": spec}, namespace)
+    planes.cluster.create("services", {"metadata": {"name": name}, "spec": spec}, namespace)
     pod = {"containers": [{"name": "p", "image": "p"}]}
-    planes.cluster.make("pods", {"metadata": {"name": name, "labels": labels}, "spec": pod}, namespace)
+    planes.cluster.create("pods", {"metadata": {"name": name, "labels": labels}, "spec": pod}, namespace)
 
 
-def test_a_gateway_without_an_address_yet_is_no_failure(asm: Planes) -> None:
+def test_a_gateway_without_an_address_is_not_a_failure(asm: Planes) -> None:
     asm.cluster.behaviour.load_balancer = None
     asm.cluster.change(
         "services", "istio-ingressgateway", {"status": {"loadBalancer": {"ingress": None}}}, "istio-system"
@@ -374,15 +377,15 @@ def test_a_gateway_without_an_address_yet_is_no_failure(asm: Planes) -> None:
     assert "  ./test.sh asm --in-cluster" in done.stdout
 
 
-# -- the preflight: each thing that is not well is told, and nothing is changed
+# -- preflight checks: a failed check is reported, and nothing is changed
 
 
 @pytest.fixture
 def unchanged(asm: Planes) -> Iterator[Planes]:
-    """The same; and at the end of the test nothing has been written to either plane."""
+    """Return the planes, and assert after the test that nothing was written to them."""
     with asm.cluster.nothing_changes(), asm.mesh.nothing_changes():
         yield asm
-    assert _nothing_left()
+    assert _no_files_left()
 
 
 def test_without_kubectl(unchanged: Planes, tmp_path: Path) -> None:
@@ -399,11 +402,11 @@ def test_without_a_kubeconfig(unchanged: Planes) -> None:
 
 
 @pytest.mark.parametrize("variable", ["ACK_KUBECONFIG", "ASM_KUBECONFIG"])
-def test_with_a_kubeconfig_that_is_not_there(unchanged: Planes, variable: str) -> None:
+def test_with_a_missing_kubeconfig(unchanged: Planes, variable: str) -> None:
     fails(apply(unchanged, env={variable: "/nowhere"}), 3, "cannot read kubeconfig /nowhere")
 
 
-def test_with_a_kubeconfig_that_is_none(unchanged: Planes, tmp_path: Path) -> None:
+def test_with_an_invalid_kubeconfig(unchanged: Planes, tmp_path: Path) -> None:
     (tmp_path / "garbage").write_text("garbage: [")
     done = apply(unchanged, env={"ACK_KUBECONFIG": str(tmp_path / "garbage")})
     fails(done, 3, "the ACK cluster cannot be reached", str(tmp_path / "garbage"))
@@ -424,7 +427,7 @@ def test_with_the_kubeconfigs_exchanged(unchanged: Planes) -> None:
     ("status", "text"),
     [(401, "You must be logged in"), (403, "Forbidden"), (500, "Internal"), (0, "refused")],
 )
-def test_with_an_api_server_that_does_not_answer(
+def test_with_an_api_server_that_refuses_requests(
     asm: Planes, plane: str, name: str, status: int, text: str
 ) -> None:
     server = getattr(asm, plane)
@@ -435,11 +438,11 @@ def test_with_an_api_server_that_does_not_answer(
     done = apply(asm)
     server.recover()
     fails(done, 3, f"{name} cannot be reached", text)
-    assert [str(asked) for asked in asm.cluster.writes() + asm.mesh.writes()] == []
+    assert [str(request) for request in asm.cluster.writes() + asm.mesh.writes()] == []
 
 
-def test_with_an_api_server_that_says_nothing(unchanged: Planes) -> None:
-    unchanged.mesh.fall_silent()
+def test_with_an_api_server_that_never_responds(unchanged: Planes) -> None:
+    unchanged.mesh.stop_responding()
     started = time.monotonic()
     done = apply(unchanged)
     unchanged.mesh.recover()
@@ -452,12 +455,12 @@ def test_without_data_plane_kubeapi_access(unchanged: Planes) -> None:
     fails(done, 3, "the ACK cluster does not serve Istio resources", "data-plane KubeAPI access")
 
 
-def test_with_an_asm_instance_for_istio(unchanged: Planes) -> None:
+def test_with_an_asm_kubeconfig_for_istio(unchanged: Planes) -> None:
     done = apply(unchanged, "--asm-kubeconfig", str(unchanged.mesh.kubeconfig), target="istio")
     fails(done, 2, "the target istio has one kubeconfig: set it with --kubeconfig")
 
 
-def test_without_a_place_to_write(unchanged: Planes, tmp_path: Path) -> None:
+def test_without_a_writable_folder(unchanged: Planes, tmp_path: Path) -> None:
     (tmp_path / "mktemp").write_text("#!/bin/sh\nexit 1\n")
     (tmp_path / "mktemp").chmod(0o755)
     path = os.pathsep.join((str(tmp_path), unchanged.environment["PATH"]))
@@ -471,8 +474,8 @@ def test_without_istio(unchanged: Planes) -> None:
 
 def test_without_a_gateway(planes: Planes) -> None:
     fails(apply(planes), 3, "no gateway", "has no Service istio-ingressgateway in istio-system", "kube/asm/")
-    planes.cluster.make_namespace("istio-system")
-    planes.cluster.make(
+    planes.cluster.create_namespace("istio-system")
+    planes.cluster.create(
         "services", {"metadata": {"name": "other"}, "spec": {"ports": [{"port": 1}]}}, "default"
     )
     fails(apply(planes, "--gateway-service", "default/other"), 3, "default/other selects no pods")
@@ -494,9 +497,9 @@ def test_without_the_gateway_api(planes_of: PlanesOf) -> None:
 
 
 @pytest.mark.parametrize("plane", ["cluster", "mesh"])
-def test_with_a_namespace_of_somebody_else(asm: Planes, plane: str) -> None:
+def test_with_a_namespace_of_another_manager(asm: Planes, plane: str) -> None:
     server = getattr(asm, plane)
-    server.make_namespace(NAMESPACE)
+    server.create_namespace(NAMESPACE)
     done = apply(asm)
     fails(
         done,
@@ -516,8 +519,8 @@ def test_with_a_namespace_of_somebody_else(asm: Planes, plane: str) -> None:
 
 
 @pytest.mark.parametrize("component", ["gateway-api", "network-policy"])
-def test_with_a_component_that_takes_no_gateway_elsewhere(asm: Planes, component: str) -> None:
-    asm.cluster.make_namespace("other")
+def test_with_a_component_that_needs_the_gateway_in_istio_system(asm: Planes, component: str) -> None:
+    asm.cluster.create_namespace("other")
     asm.cluster.settle()  # a pod needs the service account that comes with it
     _make_gateway(asm, "other", "gateway", {"istio": "other"})
     done = apply(asm, "--component", component, "--gateway-service", "other/gateway")
@@ -525,25 +528,25 @@ def test_with_a_component_that_takes_no_gateway_elsewhere(asm: Planes, component
     assert asm.mesh.writes() == []
 
 
-def test_without_a_right_that_only_the_end_would_need(asm: Planes) -> None:
-    asm.cluster.refuse(403, when=lambda asked: "poddisruptionbudgets" in asked.path)
+def test_without_a_permission_that_only_the_last_step_needs(asm: Planes) -> None:
+    asm.cluster.refuse(403, when=lambda request: "poddisruptionbudgets" in request.path)
     done = apply(asm)
     asm.cluster.recover()
     fails(done, 3, "the ACK cluster does not return the demo's objects (see above); nothing was changed")
-    assert [str(asked) for asked in asm.cluster.writes() + asm.mesh.writes()] == []
+    assert [str(request) for request in asm.cluster.writes() + asm.mesh.writes()] == []
 
 
 @pytest.mark.parametrize(("plane", "name"), [("cluster", "the ACK cluster"), ("mesh", "the ASM instance")])
 @pytest.mark.parametrize("again", [False, True])
-def test_without_the_right_to_write(asm: Planes, plane: str, name: str, again: bool) -> None:
+def test_without_permission_to_write(asm: Planes, plane: str, name: str, again: bool) -> None:
     if again:
         succeeds(apply(asm))
         asm.cluster.forget_requests()
         asm.mesh.forget_requests()
-    getattr(asm, plane).refuse(403, when=lambda asked: asked.method in {"POST", "PATCH"})
+    getattr(asm, plane).refuse(403, when=lambda request: request.method in {"POST", "PATCH"})
     done = apply(asm, "--component", "fault", "--component", "canary")
     fails(done, 3, "Forbidden", f"{name} would refuse it (see above); nothing was changed")
-    assert [str(asked) for asked in asm.cluster.writes() + asm.mesh.writes()] == []
+    assert [str(request) for request in asm.cluster.writes() + asm.mesh.writes()] == []
 
 
 @pytest.mark.parametrize("tool", ["awk", "diff"])
@@ -555,8 +558,8 @@ def test_without_a_tool(unchanged: Planes, tmp_path: Path, tool: str) -> None:
     fails(apply(unchanged, under=["bash"], env={"PATH": str(tools)}), 3, f"{tool} is not on PATH")
 
 
-def test_with_a_gateway_that_is_not_shown(unchanged: Planes) -> None:
-    unchanged.cluster.refuse(403, when=lambda asked: "/services/" in asked.path)
+def test_with_a_gateway_that_cannot_be_read(unchanged: Planes) -> None:
+    unchanged.cluster.refuse(403, when=lambda request: "/services/" in request.path)
     done = apply(unchanged)
     unchanged.cluster.recover()
     fails(done, 3, "Forbidden", "the ACK cluster does not return the Service of the gateway")
@@ -571,30 +574,30 @@ def test_with_a_kubectl_that_cannot_render(unchanged: Planes, tmp_path: Path) ->
 
 
 def test_with_a_namespace_that_is_being_deleted(asm: Planes) -> None:
-    asm.cluster.make_namespace(NAMESPACE)
+    asm.cluster.create_namespace(NAMESPACE)
     kept = {"metadata": {"name": "kept", "finalizers": ["example.com/keep"]}}
-    asm.cluster.make("configmaps", kept, NAMESPACE)
+    asm.cluster.create("configmaps", kept, NAMESPACE)
     asm.cluster.delete("namespaces", NAMESPACE)
     fails(apply(asm), 3, "is being deleted")
 
 
-def test_with_objects_of_somebody_else_under_our_names(asm: Planes) -> None:
+def test_with_objects_of_another_manager_under_our_names(asm: Planes) -> None:
     for plane in (asm.cluster, asm.mesh):
-        plane.make_namespace(NAMESPACE, {"istio-injection": "enabled"})
+        plane.create_namespace(NAMESPACE, {"istio-injection": "enabled"})
     spec = {"ports": [{"port": 9996}], "selector": {"app": "theirs"}}
-    asm.cluster.make("services", {"metadata": {"name": "grpc-server-svc2"}, "spec": spec}, NAMESPACE)
-    asm.mesh.make("telemetries", {"metadata": {"name": "default"}, "spec": {}}, NAMESPACE)
+    asm.cluster.create("services", {"metadata": {"name": "grpc-server-svc2"}, "spec": spec}, NAMESPACE)
+    asm.mesh.create("telemetries", {"metadata": {"name": "default"}, "spec": {}}, NAMESPACE)
     with asm.cluster.nothing_changes(), asm.mesh.nothing_changes():
         done = apply(asm)
     fails(done, 3, "were not created by this script: Service/grpc-server-svc2 Telemetry/default")
 
 
-# -- it goes wrong on the way
+# -- failures after the preflight checks
 
 
-def test_a_rollout_that_does_not_get_ready_is_shown(asm: Planes) -> None:
+def test_a_failed_rollout_is_reported_with_pods_events_and_logs(asm: Planes) -> None:
     asm.cluster.deployments_fail("grpc-server-python-2", "CrashLoopBackOff")
-    asm.cluster.say("grpc-server-deploy2", "Error: it broke")
+    asm.cluster.write_logs("grpc-server-deploy2", "Error: it broke")
     done = apply(asm, "--timeout", "3")
     fails(
         done,
@@ -608,28 +611,28 @@ def test_a_rollout_that_does_not_get_ready_is_shown(asm: Planes) -> None:
     succeeds(apply(asm))
 
 
-def test_an_image_that_cannot_be_pulled_is_named(asm: Planes) -> None:
+def test_an_image_that_cannot_be_pulled_is_reported(asm: Planes) -> None:
     asm.cluster.deployments_fail("grpc-server-python-1", "ImagePullBackOff")
     done = apply(asm, "--timeout", "3", "--image", "nowhere/demo:1")
     fails(done, 1, "the cluster cannot pull nowhere/demo:1", "docker/build.sh --push", "--image")
 
 
-def test_pods_without_sidecars_are_told(asm: Planes) -> None:
+def test_pods_without_sidecars_are_reported(asm: Planes) -> None:
     asm.cluster.behaviour.sidecars = None
     done = apply(asm)
     succeeds(done)
-    assert "no sidecar in grpc-client-" in said(done)
-    assert "rollout restart deployment -n grpc-tracing" in said(done)
+    assert "no sidecar in grpc-client-" in messages(done)
+    assert "rollout restart deployment -n grpc-tracing" in messages(done)
 
 
-def test_a_native_sidecar_is_one(asm: Planes) -> None:
+def test_a_native_sidecar_is_recognized(asm: Planes) -> None:
     asm.cluster.behaviour.sidecars = "native"
     done = apply(asm)
     succeeds(done)
     assert "no sidecar" not in done.stderr
 
 
-def test_what_somebody_else_changed_is_taken_back_only_when_asked_for(asm: Planes) -> None:
+def test_changes_of_other_managers_are_overwritten_only_with_force(asm: Planes) -> None:
     succeeds(apply(asm))
     Kubectl(asm.cluster)(
         *("set", "env", "deployment/grpc-server-python-2", "-n", NAMESPACE, "GRPC_HELLO_BACKEND=elsewhere")
@@ -658,7 +661,7 @@ def test_a_signal_ends_it_and_it_can_be_run_again(asm: Planes, number: signal.Si
         out, err = running.communicate(timeout=20)
     assert running.returncode == 128 + number, out + err
     assert "apply.sh: interrupted: what was applied so far stays" in err
-    assert _nothing_left()
+    assert _no_files_left()
     assert left_running(str(asm.cluster.kubeconfig)) == []
     asm.cluster.deployments_work()
     succeeds(apply(asm))
@@ -667,7 +670,7 @@ def test_a_signal_ends_it_and_it_can_be_run_again(asm: Planes, number: signal.Si
 # -- a dry run
 
 
-def test_a_dry_run_shows_all_that_would_be_new_and_changes_nothing(unchanged: Planes) -> None:
+def test_a_dry_run_shows_new_objects_and_changes_nothing(unchanged: Planes) -> None:
     done = apply(unchanged, "--dry-run")
     succeeds(done)
     assert done.stdout.count("+kind: Namespace\n") == 2
@@ -676,7 +679,7 @@ def test_a_dry_run_shows_all_that_would_be_new_and_changes_nothing(unchanged: Pl
     assert done.stdout.splitlines()[-1] == "nothing was changed (--dry-run)"
 
 
-def test_a_dry_run_shows_what_would_change_and_what_would_go(asm: Planes) -> None:
+def test_a_dry_run_shows_changes_and_removals(asm: Planes) -> None:
     succeeds(apply(asm, "--component", "canary"))
     with asm.cluster.nothing_changes(), asm.mesh.nothing_changes():
         done = apply(asm, "--dry-run", "--image", "demo:2")
@@ -699,7 +702,7 @@ def test_a_dry_run_opens_no_port(planes: Planes) -> None:
 
 
 def _objects(planes: Planes) -> dict[str, set[str]]:
-    """What is there when all controllers are at rest. Events are a diary: they stay."""
+    """Return all objects after the controllers are idle, without events, which are never deleted."""
     for plane in (planes.cluster, planes.mesh):
         plane.settle()
     return {
@@ -708,7 +711,7 @@ def _objects(planes: Planes) -> dict[str, set[str]]:
     }
 
 
-def test_delete_removes_all_of_it_the_mesh_first(asm: Planes) -> None:
+def test_delete_removes_all_objects_the_mesh_first(asm: Planes) -> None:
     before = _objects(asm)
     succeeds(apply(asm, "--component", "canary", "--component", "network-policy"))
     assert _objects(asm) != before
@@ -722,7 +725,7 @@ def test_delete_removes_all_of_it_the_mesh_first(asm: Planes) -> None:
     assert (again.returncode, again.stdout) == (0, "nothing to remove: the demo is not deployed\n")
 
 
-def test_delete_does_not_trust_a_namespace_to_take_the_meshs_resources_along(one_plane: Planes) -> None:
+def test_delete_removes_istio_resources_that_outlive_their_namespace(one_plane: Planes) -> None:
     one_plane.add_gateway(PORT)
     one_plane.cluster.behaviour.mesh_outlives_namespaces = True  # as with data-plane KubeAPI access
     succeeds(apply(one_plane, env={"ASM_KUBECONFIG": ""}))
@@ -732,10 +735,10 @@ def test_delete_does_not_trust_a_namespace_to_take_the_meshs_resources_along(one
     assert left == []
 
 
-def test_delete_leaves_what_is_not_ours_and_its_namespace(asm: Planes) -> None:
+def test_delete_keeps_other_objects_and_their_namespace(asm: Planes) -> None:
     succeeds(apply(asm))
-    asm.cluster.make("secrets", {"metadata": {"name": "mine"}}, NAMESPACE)
-    asm.mesh.make("destinationrules", {"metadata": {"name": "mine"}, "spec": {"host": "mine"}}, NAMESPACE)
+    asm.cluster.create("secrets", {"metadata": {"name": "mine"}}, NAMESPACE)
+    asm.mesh.create("destinationrules", {"metadata": {"name": "mine"}, "spec": {"host": "mine"}}, NAMESPACE)
     done = apply(asm, "--delete", "--yes")
     succeeds(done)
     assert (
@@ -749,7 +752,7 @@ def test_delete_leaves_what_is_not_ours_and_its_namespace(asm: Planes) -> None:
     assert found(asm.cluster, "services", "istio-ingressgateway", "istio-system")
 
 
-def test_delete_says_what_does_not_go(asm: Planes) -> None:
+def test_delete_reports_objects_that_are_not_removed_in_time(asm: Planes) -> None:
     succeeds(apply(asm))
     finalizers = {"metadata": {"finalizers": ["example.com/keep"]}}
     asm.mesh.change("telemetries", "default", finalizers, NAMESPACE)
@@ -779,9 +782,9 @@ OTHERS: dict[str, Object] = {
 
 
 @pytest.mark.parametrize("kind", OTHERS)
-def test_delete_leaves_a_namespace_with_whatever_else_is_in_it(asm: Planes, kind: str) -> None:
+def test_delete_keeps_a_namespace_with_an_object_of_any_kind(asm: Planes, kind: str) -> None:
     succeeds(apply(asm))
-    asm.cluster.make(kind, {"metadata": {"name": "mine"}, **OTHERS[kind]}, NAMESPACE)
+    asm.cluster.create(kind, {"metadata": {"name": "mine"}, **OTHERS[kind]}, NAMESPACE)
     done = apply(asm, "--delete", "--yes")
     succeeds(done)
     assert "/mine" in next(
@@ -790,13 +793,13 @@ def test_delete_leaves_a_namespace_with_whatever_else_is_in_it(asm: Planes, kind
     assert asm.cluster.names(kind, NAMESPACE)[-1] == "mine"
 
 
-def test_delete_leaves_a_namespace_that_it_cannot_look_into(asm: Planes) -> None:
+def test_delete_keeps_a_namespace_whose_objects_it_cannot_list(asm: Planes) -> None:
     succeeds(apply(asm))
-    asm.cluster.refuse(403, when=lambda asked: asked.path.endswith("/secrets"))
+    asm.cluster.refuse(403, when=lambda request: request.path.endswith("/secrets"))
     done = apply(asm, "--delete", "--yes")
     fails(done, 1, "of the ACK cluster stays: its other objects cannot be listed")
     asm.cluster.recover()
-    asm.cluster.refuse(403, when=lambda asked: asked.path.endswith("/deployments"))
+    asm.cluster.refuse(403, when=lambda request: request.path.endswith("/deployments"))
     fails(
         apply(asm, "--delete", "--yes"),
         3,
@@ -805,7 +808,7 @@ def test_delete_leaves_a_namespace_that_it_cannot_look_into(asm: Planes) -> None
     assert asm.cluster.get("namespaces", NAMESPACE)
 
 
-def test_what_kubectl_is_set_to_for_other_purposes_changes_nothing(asm: Planes) -> None:
+def test_settings_of_kubectl_have_no_effect(asm: Planes) -> None:
     home = asm.cluster.kubeconfig.parent
     (home / ".kube").mkdir()
     (home / ".kube/kuberc").write_text(
@@ -818,7 +821,7 @@ def test_what_kubectl_is_set_to_for_other_purposes_changes_nothing(asm: Planes) 
     assert asm.cluster.get("namespaces", NAMESPACE) is None
 
 
-def test_delete_of_what_is_on_its_way_is_told(asm: Planes) -> None:
+def test_delete_reports_a_terminating_namespace(asm: Planes) -> None:
     succeeds(apply(asm))
     asm.cluster.behaviour.namespaces_end_after = 60
     fails(apply(asm, "--delete", "--yes", "--timeout", "1"), 1, "still exists after 1 s")
@@ -829,19 +832,19 @@ def test_delete_of_what_is_on_its_way_is_told(asm: Planes) -> None:
     )
 
 
-def test_delete_says_how_to_go_on_without_the_mesh(asm: Planes) -> None:
+def test_delete_reports_how_to_continue_without_the_mesh(asm: Planes) -> None:
     succeeds(apply(asm))
     asm.mesh.refuse_connections()
     fails(apply(asm, "--delete", "--yes"), 3, "leave out the kubeconfig of the ASM instance")
     succeeds(apply(asm, "--delete", "--yes", env={"ASM_KUBECONFIG": ""}))
 
 
-def test_delete_without_a_place_to_write_is_told(asm: Planes, tmp_path: Path) -> None:
+def test_delete_without_a_writable_folder_is_reported(asm: Planes, tmp_path: Path) -> None:
     done = apply(asm, "--delete", "--yes", env={"TMPDIR": str(tmp_path / "nowhere")})
     fails(done, 3, f"cannot write into {tmp_path}/nowhere")
 
 
-def test_delete_asks_and_does_nothing_where_nobody_answers(asm: Planes) -> None:
+def test_delete_needs_yes_without_a_terminal(asm: Planes) -> None:
     succeeds(apply(asm))
     with asm.cluster.nothing_changes(), asm.mesh.nothing_changes():
         done = apply(asm, "--delete")
@@ -850,7 +853,7 @@ def test_delete_asks_and_does_nothing_where_nobody_answers(asm: Planes) -> None:
 
 
 @pytest.mark.parametrize(("answer", "code", "left"), [("n\n", 1, DEPLOYMENTS), ("y\n", 0, [])])
-def test_delete_goes_by_the_answer(asm: Planes, answer: str, code: int, left: list[str]) -> None:
+def test_delete_follows_the_confirmation(asm: Planes, answer: str, code: int, left: list[str]) -> None:
     succeeds(apply(asm))
     ours, theirs = pty.openpty()
     os.write(ours, answer.encode())
@@ -862,11 +865,11 @@ def test_delete_goes_by_the_answer(asm: Planes, answer: str, code: int, left: li
     assert asm.cluster.names("deployments", NAMESPACE) == left
 
 
-def test_delete_of_the_cluster_works_when_the_mesh_is_gone(asm: Planes) -> None:
+def test_delete_of_the_cluster_works_without_the_mesh(asm: Planes) -> None:
     succeeds(apply(asm))
     done = apply(asm, "--delete", "--yes", env={"ASM_KUBECONFIG": ""})
     succeeds(done)
-    assert "objects in the ASM instance stay, unless you set its kubeconfig" in said(done)
+    assert "objects in the ASM instance stay, unless you set its kubeconfig" in messages(done)
     assert asm.cluster.get("namespaces", NAMESPACE) is None
     assert asm.mesh.names("gateways", NAMESPACE) == ["tracing-gateway"]
 
@@ -874,14 +877,14 @@ def test_delete_of_the_cluster_works_when_the_mesh_is_gone(asm: Planes) -> None:
 # -- logs
 
 
-def test_logs_follow_all_hops_each_line_with_its_hop(asm: Planes) -> None:
+def test_logs_follow_all_hops_and_prefix_each_line(asm: Planes) -> None:
     succeeds(apply(asm))
     for number in (1, 2, 3):
-        asm.cluster.say(f"grpc-server-deploy{number}", f"hop {number} is up")
+        asm.cluster.write_logs(f"grpc-server-deploy{number}", f"hop {number} is up")
     with start("apply.sh", asm, "logs") as running:
         lines = sorted(output(running).readline() for _ in range(3))
         assert lines == [f"grpc-server-svc{number} | hop {number} is up\n" for number in (1, 2, 3)]
-        asm.cluster.say("grpc-server-deploy2", "later")
+        asm.cluster.write_logs("grpc-server-deploy2", "later")
         assert output(running).readline() == "grpc-server-svc2 | later\n"
         running.send_signal(signal.SIGINT)
         _, err = running.communicate(timeout=20)
@@ -889,15 +892,15 @@ def test_logs_follow_all_hops_each_line_with_its_hop(asm: Planes) -> None:
     assert left_running(str(asm.cluster.kubeconfig)) == []
 
 
-def test_logs_that_cannot_be_followed_are_a_failure(asm: Planes) -> None:
+def test_logs_that_cannot_be_followed_fail(asm: Planes) -> None:
     succeeds(apply(asm))
-    asm.cluster.refuse(403, when=lambda asked: asked.path.endswith("/log"))
+    asm.cluster.refuse(403, when=lambda request: request.path.endswith("/log"))
     done = apply(asm, "logs")
     fails(done, 1, "cannot follow the logs")
     assert "grpc-server-svc2 | " in done.stdout
 
 
-def test_logs_of_nothing_are_told(asm: Planes) -> None:
+def test_logs_without_a_deployment_are_reported(asm: Planes) -> None:
     fails(apply(asm, "logs"), 1, "nothing is deployed in the ACK cluster: ./apply.sh asm")
 
 
@@ -925,7 +928,7 @@ def test_logs_of_nothing_are_told(asm: Planes) -> None:
         (("--dry-run", "local"), "write the target first"),
     ],
 )
-def test_what_is_not_understood_is_told(unchanged: Planes, arguments: tuple[str, ...], text: str) -> None:
+def test_wrong_usage_is_reported(unchanged: Planes, arguments: tuple[str, ...], text: str) -> None:
     done = apply(unchanged, *arguments)
     fails(done, 2, text)
 
@@ -940,7 +943,7 @@ def test_the_components_are_those_of_kube() -> None:
     assert sorted(_lists_of_the_scripts()["COMPONENTS"]) == folders
 
 
-def test_every_kind_that_kube_can_bring_is_looked_for_when_it_is_to_go(tmp_path: Path) -> None:
+def test_the_scripts_list_every_kind_in_kube(tmp_path: Path) -> None:
     lists = _lists_of_the_scripts()
     names = {resource.full_name: (resource.group, resource.kind) for resource in (*ACK, *ASM)}
     looked_for = {names[name] for name in lists["CLUSTER_KINDS"] + lists["MESH_KINDS"]}
@@ -950,5 +953,5 @@ def test_every_kind_that_kube_can_bring_is_looked_for_when_it_is_to_go(tmp_path:
         folder.mkdir()
         documents = overlay(folder, tuple(name for name in COMPONENTS if name not in left_out))
         brought |= {(group_of(document), document["kind"]) for document in documents}
-    assert brought - looked_for == {("", "Namespace")}  # which is looked at by itself
-    assert looked_for <= brought  # and nothing is looked for that nobody brings
+    assert brought - looked_for == {("", "Namespace")}  # which has checks of its own
+    assert looked_for <= brought  # no unused kind in the lists

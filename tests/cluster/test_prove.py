@@ -1,5 +1,4 @@
-"""test.sh, unmodified: the real kubectl against API servers of our own, behind whose gateway's address a real
-mesh of Envoys answers."""
+"""test.sh with the real kubectl and fake API servers. The address of the gateway is that of a local mesh."""
 
 import asyncio
 import json
@@ -19,7 +18,7 @@ from typing import Any
 import pytest
 from apiserver.kinds import Object
 from planes import Planes
-from script_runs import NAMESPACE, ROOT, PlanesOf, fails, left_running, run, said, start, succeeds
+from script_runs import NAMESPACE, ROOT, PlanesOf, fails, left_running, messages, run, start, succeeds
 
 from hello_mesh.local import envoy
 from hello_mesh.local.components import installed_envoy
@@ -38,7 +37,7 @@ CHECKS = ("answers", "path", "trace", "sidecars", "sampled")
 
 
 def _address() -> str:
-    """An address of this machine that no other mesh uses, as the port is always 9999."""
+    """Return a loopback address of this process. The port is always 9999, so each mesh needs its own."""
     number = os.getpid()
     return (
         "127.0.0.1"
@@ -52,7 +51,7 @@ ADDRESS = _address()
 
 @dataclass
 class Meshes:
-    """Real meshes whose gateway listens at ADDRESS; one runs at a time."""
+    """Starts local meshes whose gateway listens at ADDRESS, one at a time."""
 
     make_folder: Callable[[], Path]
     _stack: ExitStack = field(default_factory=ExitStack)
@@ -60,7 +59,7 @@ class Meshes:
     _mesh: RunningMesh | None = None
 
     def __call__(self, **settings: Any) -> RunningMesh:
-        """One as it is asked for: that which runs, if it is such a one."""
+        """Return a mesh with these settings, the running one if it has them."""
         topology = Topology(hop_names(3), host=ADDRESS, **settings)
         if self._mesh is None or topology != self._topology:
             self.end()
@@ -70,14 +69,14 @@ class Meshes:
         return self._mesh
 
     def end(self) -> None:
-        """Ends the one that runs."""
+        """Stop the running mesh."""
         self._stack.close()
         self._mesh = None
 
 
 @pytest.fixture(scope="module")
 def mesh_at(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Meshes]:
-    """A mesh as a test wants it: mesh_at(no_forward_hop="grpc-server-svc2")."""
+    """Start a mesh with given settings: mesh_at(no_forward_hop="grpc-server-svc2")."""
     meshes = Meshes(lambda: tmp_path_factory.mktemp("mesh"))
     yield meshes
     meshes.end()
@@ -85,31 +84,31 @@ def mesh_at(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Meshes]:
 
 @pytest.fixture
 def deployed(asm: Planes) -> Planes:
-    """The demo, applied to an ACK cluster and an ASM instance whose gateway is at ADDRESS."""
+    """Apply the demo to an ACK cluster and an ASM instance whose gateway has ADDRESS."""
     asm.cluster.behaviour.load_balancer = {"ip": ADDRESS}
     succeeds(apply(asm))
     return asm
 
 
 def _checks(done: "subprocess.CompletedProcess[str]") -> dict[str, str]:
-    """How each check went: ok, FAILED or -."""
+    """Return the state of each check: ok, FAILED or -."""
     return {
         name: state
         for state, name in re.findall(rf"^  (ok|FAILED|-) +({'|'.join(CHECKS)}) ", done.stdout, re.MULTILINE)
     }
 
 
-def test_a_chain_that_is_well_passes_and_shows_its_traces(deployed: Planes, mesh_at: Meshes) -> None:
+def test_a_connected_chain_passes_and_its_traces_are_shown(deployed: Planes, mesh_at: Meshes) -> None:
     mesh = mesh_at()
     done = prove(deployed)
     succeeds(done)
     assert _checks(done) == dict.fromkeys(CHECKS, "ok")
-    told = re.findall(r"^trace id: ([0-9a-f]{32})", done.stdout, re.MULTILINE)
-    assert len(set(told)) == 4
+    trace_ids = re.findall(r"^trace id: ([0-9a-f]{32})", done.stdout, re.MULTILINE)
+    assert len(set(trace_ids)) == 4
     # The client exports no span, so the span of the gateway is the root.
-    wanted = expected_chain(span_services(hop_names(3)), gateway=GATEWAY_SERVICE)
+    expected = expected_chain(span_services(hop_names(3)), gateway=GATEWAY_SERVICE)
     with reading(mesh.mesh.store) as store:
-        assert [one.comparison.mismatches for one in verify(store, told, wanted, 10.0)] == [()] * 4
+        assert [one.comparison.mismatches for one in verify(store, trace_ids, expected, 10.0)] == [()] * 4
     passed = f"PASSED through the gateway {ADDRESS}:9999: every call was one trace over all hops"
     assert done.stdout.splitlines()[-1] == f"{passed}, with a sidecar in front of each"
 
@@ -140,27 +139,27 @@ def test_many_calls_are_counted_and_available_as_json(deployed: Planes, mesh_at:
 
 
 @pytest.mark.parametrize("tracer", ["w3c", "b3"])
-def test_whichever_headers_the_mesh_speaks(deployed: Planes, mesh_at: Meshes, tracer: str) -> None:
+def test_both_tracers_pass(deployed: Planes, mesh_at: Meshes, tracer: str) -> None:
     mesh_at(tracer=tracer)
     done = prove(deployed)
     succeeds(done)
-    # What B3 says of sampling is not in the hop report.
+    # The hop report has no sampling decision of B3.
     sampled = {"w3c": "ok", "b3": "-"}[tracer]
     assert _checks(done) == dict.fromkeys(CHECKS, "ok") | {"sampled": sampled}
 
 
-def test_a_hop_that_drops_the_headers_is_named(deployed: Planes, mesh_at: Meshes) -> None:
+def test_a_hop_that_drops_the_headers_is_reported(deployed: Planes, mesh_at: Meshes) -> None:
     mesh_at(no_forward_hop="grpc-server-svc2")
     done = prove(deployed)
     fails(done, 1, f"test.sh: FAILED through the gateway {ADDRESS}:9999")
     checks = _checks(done)
     assert (checks["answers"], checks["path"], checks["trace"]) == ("ok", "ok", "FAILED")
-    told = " ".join(done.stdout.split())
-    assert "4 of 4: broken at grpc-server-svc2: trace headers not propagated" in told
-    assert "→ grpc-server-svc2 does not propagate the trace headers" in told
+    output_text = " ".join(done.stdout.split())
+    assert "4 of 4: broken at grpc-server-svc2: trace headers not propagated" in output_text
+    assert "→ grpc-server-svc2 does not propagate the trace headers" in output_text
 
 
-def test_calls_that_fail_are_told_with_where(deployed: Planes, mesh_at: Meshes) -> None:
+def test_failed_calls_are_reported_with_their_hop(deployed: Planes, mesh_at: Meshes) -> None:
     mesh_at(faults=(parse_fault("svc3=abort:14"),))
     done = prove(deployed)
     fails(done, 1, "FAILED through the gateway", "Talk failed downstream of grpc-server-svc2: UNAVAILABLE")
@@ -168,7 +167,7 @@ def test_calls_that_fail_are_told_with_where(deployed: Planes, mesh_at: Meshes) 
     assert "a fault is injected on purpose" in " ".join(done.stdout.split())
 
 
-def test_pods_without_sidecars_fail_it(asm: Planes, mesh_at: Meshes) -> None:
+def test_pods_without_sidecars_fail_the_test(asm: Planes, mesh_at: Meshes) -> None:
     mesh_at()
     asm.cluster.behaviour.load_balancer = {"ip": ADDRESS}
     asm.cluster.behaviour.sidecars = None
@@ -177,9 +176,9 @@ def test_pods_without_sidecars_fail_it(asm: Planes, mesh_at: Meshes) -> None:
     fails(done, 1, "no sidecar in grpc-client-", "rollout restart deployment", "and a pod has no sidecar")
 
 
-def test_a_canary_may_answer_as_itself(asm: Planes, mesh_at: Meshes) -> None:
+def test_a_canary_is_an_accepted_last_hop(asm: Planes, mesh_at: Meshes) -> None:
     mesh_at()
-    asm.cluster.behaviour.load_balancer = {"hostname": ADDRESS}  # some load balancers have a name
+    asm.cluster.behaviour.load_balancer = {"hostname": ADDRESS}  # instead of an IP
     succeeds(apply(asm, "--component", "canary"))
     succeeds(prove(asm))
     done = prove(asm, "--hops", "grpc-server-svc1,grpc-server-svc2,grpc-server-svc3-v2")
@@ -187,24 +186,24 @@ def test_a_canary_may_answer_as_itself(asm: Planes, mesh_at: Meshes) -> None:
     assert _checks(done)["path"] == "FAILED"
 
 
-# -- what is in the way of the calls
+# -- problems of the gateway
 
 
-@pytest.mark.skipif(not Path("/proc/net/if_inet6").exists(), reason="this machine has no IPv6")
-def test_a_gateway_with_an_address_of_ipv6_is_called_in_brackets(deployed: Planes) -> None:
+@pytest.mark.skipif(not Path("/proc/net/if_inet6").exists(), reason="this host has no IPv6")
+def test_an_ipv6_address_of_the_gateway_is_called_in_brackets(deployed: Planes) -> None:
     deployed.cluster.behaviour.load_balancer = {"ip": "::1"}
     status = {"status": {"loadBalancer": {"ingress": [{"ip": "::1"}]}}}
     deployed.cluster.change("services", "istio-ingressgateway", status, "istio-system")
     fails(prove(deployed, "--timeout", "1"), 3, "no connection to dns:///[::1]:9999 within 1 s")
 
 
-def test_a_gateway_that_nobody_listens_at(deployed: Planes, mesh_at: Meshes) -> None:
+def test_a_gateway_that_does_not_listen(deployed: Planes, mesh_at: Meshes) -> None:
     mesh_at.end()
     done = prove(deployed, "--timeout", "2")
     reason = f"no connection to dns:///{ADDRESS}:9999 within 2 s"
     hint = f"no connection to {ADDRESS}:9999: is port 9999 let through"
     fails(done, 3, reason, "Connection refused", hint, "./test.sh asm --in-cluster")
-    assert "the wrong gateway" not in said(done)
+    assert "the wrong gateway" not in messages(done)
     selector = {"spec": {"selector": {"istio": "another"}}}
     deployed.mesh.change("gateways", "tracing-gateway", selector, NAMESPACE)
     fails(
@@ -217,7 +216,7 @@ def test_a_gateway_that_nobody_listens_at(deployed: Planes, mesh_at: Meshes) -> 
     fails(prove(deployed, "--timeout", "2"), 3, reason, "no Gateway tracing-gateway in the ASM instance")
 
 
-def test_a_gateway_with_its_port_closed(deployed: Planes) -> None:
+def test_a_gateway_with_a_closed_port(deployed: Planes) -> None:
     ports = [{"name": "http2", "port": 80}]
     deployed.mesh.change("istiogateways", "ingressgateway", {"spec": {"ports": ports}}, "istio-system")
     deployed.cluster.change("services", "istio-ingressgateway", {"spec": {"ports": ports}}, "istio-system")
@@ -232,13 +231,13 @@ def test_a_gateway_without_an_address(deployed: Planes) -> None:
     fails(done, 3, "has no address after 2 s", "./test.sh asm --in-cluster")
 
 
-def test_a_gateway_that_is_not_there(deployed: Planes) -> None:
+def test_a_missing_gateway(deployed: Planes) -> None:
     fails(prove(deployed, "--gateway-service", "other"), 3, "no gateway", "no Service other in istio-system")
 
 
 @contextmanager
 def _only_a_gateway(folder: Path, hop: int, *, change: Callable[[Config], None]) -> Iterator[None]:
-    """An Envoy at ADDRESS before one hop: a mesh's gateway, but for what the test changes in its HTTP."""
+    """Start the gateway of a mesh at ADDRESS in front of one hop, with a changed HTTP configuration."""
     topology = Topology(("hop",), host=ADDRESS)
     addresses = Addresses(gateway=9999, inbound={"hop": hop}, outbound={}, applications={}, collector=9)
     config = envoy.gateway(topology, addresses)
@@ -261,14 +260,14 @@ def _trace_nothing(http: Config) -> None:
     del http["tracing"]
 
 
-def test_a_gateway_that_has_no_route_for_us(deployed: Planes, mesh_at: Meshes, tmp_path: Path) -> None:
+def test_a_gateway_without_our_route(deployed: Planes, mesh_at: Meshes, tmp_path: Path) -> None:
     mesh_at.end()
     selector = {"spec": {"selector": {"istio": "another"}}}
     with _only_a_gateway(tmp_path, 9, change=_route_nothing):
         done = prove(deployed)
         fails(done, 1, "FAILED through the gateway")
         assert "the gateway has no route for LandingService" in " ".join(done.stdout.split())
-        assert "the wrong gateway" not in said(done)
+        assert "the wrong gateway" not in messages(done)
         deployed.mesh.change("gateways", "tracing-gateway", selector, NAMESPACE)
         done = prove(deployed)
     fails(
@@ -278,23 +277,19 @@ def test_a_gateway_that_has_no_route_for_us(deployed: Planes, mesh_at: Meshes, t
     )
 
 
-async def test_tracing_that_is_switched_off(
-    deployed: Planes, mesh_at: Meshes, start_chain: Any, tmp_path: Path
-) -> None:
+async def test_disabled_tracing(deployed: Planes, mesh_at: Meshes, start_chain: Any, tmp_path: Path) -> None:
     mesh_at.end()
     chain = await start_chain(3)
     with _only_a_gateway(tmp_path, int(chain.target.rpartition(":")[2]), change=_trace_nothing):
         done = await asyncio.to_thread(prove, deployed, "--hops", "svc1,svc2,svc3")
     fails(done, 1)
     assert _checks(done) == dict.fromkeys(CHECKS, "ok") | {"sidecars": "FAILED"}
-    told = " ".join(done.stdout.split())
-    assert "not traced: a proxy passed the call on without a span" in told
-    assert "→ tracing is off: enable it" in told
+    output_text = " ".join(done.stdout.split())
+    assert "not traced: a proxy passed the call on without a span" in output_text
+    assert "→ tracing is off: enable it" in output_text
 
 
-def test_the_gateway_may_be_named_and_then_no_cluster_is_asked(
-    planes_of: PlanesOf, mesh_at: Meshes, tmp_path: Path
-) -> None:
+def test_the_gateway_option_needs_no_cluster(planes_of: PlanesOf, mesh_at: Meshes, tmp_path: Path) -> None:
     mesh_at()
     planes = planes_of()
     tools = tmp_path / "bin"
@@ -307,19 +302,19 @@ def test_the_gateway_may_be_named_and_then_no_cluster_is_asked(
         succeeds(done)
         assert f"PASSED through the gateway {ADDRESS}:9999" in done.stdout
         assert done.stdout.splitlines()[-1] == "(pods not checked: no kubeconfig)"
-    assert planes.cluster.asked() == []
+    assert planes.cluster.requests() == []
 
 
-def test_pods_are_looked_at_also_where_the_gateway_is_named(asm: Planes, mesh_at: Meshes) -> None:
+def test_the_gateway_option_does_not_skip_the_check_of_pods(asm: Planes, mesh_at: Meshes) -> None:
     mesh_at()
     asm.cluster.behaviour.sidecars = None
     succeeds(apply(asm))
     fails(prove(asm, "--gateway", ADDRESS), 1, "no sidecar in grpc-client-", "and a pod has no sidecar")
 
 
-def test_pods_that_cannot_be_looked_at_are_no_pods_that_are_well(deployed: Planes, mesh_at: Meshes) -> None:
+def test_pods_that_cannot_be_listed_fail_the_check(deployed: Planes, mesh_at: Meshes) -> None:
     mesh_at()
-    deployed.cluster.refuse(403, when=lambda asked: asked.path.endswith(f"{NAMESPACE}/pods"))
+    deployed.cluster.refuse(403, when=lambda request: request.path.endswith(f"{NAMESPACE}/pods"))
     fails(prove(deployed), 3, "the ACK cluster does not return the pods in grpc-tracing (see above)")
 
 
@@ -329,14 +324,14 @@ def test_pods_that_cannot_be_looked_at_are_no_pods_that_are_well(deployed: Plane
 def _into_the_mesh(
     _pod: Object, _container: Object, command: Sequence[str]
 ) -> tuple[list[str], Mapping[str, str]]:
-    """A pod's network: the name of the first hop leads to it."""
+    """Replace the name of the first hop by ADDRESS, as DNS in a pod would."""
     here = [ADDRESS if word == "grpc-server-svc1" else word for word in command]
     return here, {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
 
 
-def test_from_inside_the_calls_go_past_the_gateway(deployed: Planes, mesh_at: Meshes) -> None:
+def test_in_cluster_calls_bypass_the_gateway(deployed: Planes, mesh_at: Meshes) -> None:
     mesh_at()
-    deployed.cluster.runs(_into_the_mesh)
+    deployed.cluster.exec_with(_into_the_mesh)
     deployed.cluster.behaviour.load_balancer = None
     done = prove(deployed, "--in-cluster", "--repeat", "2")
     succeeds(done)
@@ -345,26 +340,26 @@ def test_from_inside_the_calls_go_past_the_gateway(deployed: Planes, mesh_at: Me
     assert _checks(done) == dict.fromkeys(CHECKS, "ok")
 
 
-def test_from_inside_a_failed_check_fails_it_too(deployed: Planes, mesh_at: Meshes) -> None:
+def test_in_cluster_a_failed_check_fails_the_test(deployed: Planes, mesh_at: Meshes) -> None:
     mesh_at(no_forward_hop="grpc-server-svc1")
-    deployed.cluster.runs(_into_the_mesh)
+    deployed.cluster.exec_with(_into_the_mesh)
     fails(prove(deployed, "--in-cluster"), 1, "FAILED in the cluster, without the gateway")
 
 
-def test_a_client_that_cannot_be_run_inside_is_the_environments_fault(deployed: Planes) -> None:
-    deployed.cluster.runs(lambda *_: (["/nowhere/hello-grpc-client"], {}))
+def test_in_cluster_a_client_that_cannot_run_is_an_environment_error(deployed: Planes) -> None:
+    deployed.cluster.exec_with(lambda *_: (["/nowhere/hello-grpc-client"], {}))
     fails(prove(deployed, "--in-cluster"), 3, "cannot run the client in its pod")
 
 
-# -- what is not deployed, or not ready
+# -- problems of the deployment
 
 
-def test_nothing_deployed(asm: Planes) -> None:
+def test_without_a_deployment(asm: Planes) -> None:
     done = prove(asm)
     fails(done, 3, "not deployed in the ACK cluster: grpc-server-python-1", "Run first: ./apply.sh asm")
 
 
-def test_a_hop_that_is_not_ready(deployed: Planes) -> None:
+def test_with_a_hop_that_is_not_ready(deployed: Planes) -> None:
     deployed.cluster.deployments_fail("grpc-server-python-2", "CrashLoopBackOff")
     apply(deployed, "--image", "other:1", "--timeout", "1")
     fails(prove(deployed, "--timeout", "1"), 3, "grpc-server-python-2 is not ready after 1 s")
@@ -375,7 +370,7 @@ def test_without_a_kubeconfig(planes: Planes) -> None:
     fails(done, 3, "no kubeconfig", "./test.sh local")
 
 
-def test_ctrl_c_ends_it_at_once(deployed: Planes, mesh_at: Meshes) -> None:
+def test_ctrl_c_stops_the_test_at_once(deployed: Planes, mesh_at: Meshes) -> None:
     mesh_at.end()
     with start("test.sh", deployed, "--timeout", "100") as started:
         assert started.stdout
@@ -401,8 +396,8 @@ def test_ctrl_c_ends_it_at_once(deployed: Planes, mesh_at: Meshes) -> None:
         (("--gateway", "127.0.0.1:none"), "invalid port in"),
     ],
 )
-def test_what_is_not_understood_is_told(planes: Planes, arguments: tuple[str, ...], text: str) -> None:
+def test_wrong_usage_is_reported(planes: Planes, arguments: tuple[str, ...], text: str) -> None:
     done = prove(planes, *arguments, env={"ACK_KUBECONFIG": "", "ASM_KUBECONFIG": ""})
     assert done.returncode == 2, done.stdout + done.stderr
-    assert text in said(done)
-    assert str(ROOT) not in said(done)
+    assert text in messages(done)
+    assert str(ROOT) not in messages(done)

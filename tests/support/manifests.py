@@ -1,4 +1,4 @@
-"""What `kubectl kustomize` makes of kube/, and questions to it."""
+"""Render kube/ with `kubectl kustomize`, and query the objects."""
 
 import json
 import os
@@ -22,7 +22,7 @@ IMAGE = "hello-servicemesh-grpc"
 NAMESPACE = "grpc-tracing"
 
 COMPONENTS: Combination = tuple(sorted(path.name for path in (KUBE / "components").iterdir()))
-# None, each one, every pair, and all: components that touch the same object meet in a pair.
+# Components interact only if they change the same object, which a pair shows.
 COMBINATIONS: tuple[Combination, ...] = (
     *(chosen for length in range(3) for chosen in combinations(COMPONENTS, length)),
     COMPONENTS,
@@ -33,7 +33,7 @@ _KUBECTL = Path(sys.executable).with_name("kubectl")
 
 @dataclass(frozen=True)
 class Manifests:
-    """The objects of one kustomization."""
+    """The objects of a kustomization."""
 
     documents: tuple[Document, ...]
 
@@ -41,7 +41,7 @@ class Manifests:
         return iter(self.documents)
 
     def of(self, *kinds: str, group: str | None = None) -> list[Document]:
-        """The objects of these kinds; of one API group where it matters which."""
+        """Return the objects of these kinds, optionally of one API group."""
         return [
             document
             for document in self.documents
@@ -49,30 +49,30 @@ class Manifests:
         ]
 
     def one(self, kind: str, name: str, group: str | None = None) -> Document:
-        """The object of this kind and name."""
+        """Return the only object of a kind and name."""
         found = [document for document in self.of(kind, group=group) if document["metadata"]["name"] == name]
         assert len(found) == 1, f"{len(found)} of {kind}/{name}"
         return found[0]
 
     def hops(self) -> list[Document]:
-        """The Deployments of the hops, a canary's included."""
+        """Return the Deployments of the hops, including a canary."""
         return [d for d in self.of("Deployment") if name_of(d).startswith("grpc-server-python-")]
 
 
 Render = Callable[..., Manifests]
-"""All of kube/ with the components named, in that order: render("canary", "fault", image=…)."""
+"""Renders kube/ with components, in that order: render("canary", "fault", image=…)."""
 
 
 def kustomize(folder: Path) -> Manifests:
-    """The objects of a kustomization, as the real kubectl renders it."""
+    """Render a kustomization with the real kubectl."""
     run = subprocess.run([_KUBECTL, "kustomize", folder], capture_output=True, encoding="utf-8", check=False)
     assert run.returncode == 0, run.stderr
-    assert not run.stderr  # deprecations and the like
+    assert not run.stderr  # such as deprecation warnings
     return Manifests(tuple(_parsed(text) for text in run.stdout.split("\n---\n")))
 
 
 def overlay(folder: Path, chosen: Combination, image: str | None = None) -> Manifests:
-    """All of kube/ with components, in the order given; written to an empty folder first."""
+    """Write a kustomization of kube/ with components to an empty folder, and render it."""
     kustomization: dict[str, Any] = {
         "apiVersion": "kustomize.config.k8s.io/v1beta1",
         "kind": "Kustomization",
@@ -87,42 +87,42 @@ def overlay(folder: Path, chosen: Combination, image: str | None = None) -> Mani
 
 
 def group_of(document: Document) -> str:
-    """The API group of an object, empty for the core's."""
+    """Return the API group of an object, empty for the core group."""
     group, slash, _ = str(document["apiVersion"]).partition("/")
     return group if slash else ""
 
 
 def name_of(document: Document) -> str:
-    """The name of an object."""
+    """Return the name of an object."""
     return str(document["metadata"]["name"])
 
 
 def pod_of(deployment: Document) -> Document:
-    """The spec of a Deployment's pods."""
+    """Return the pod spec of a Deployment."""
     spec: Document = deployment["spec"]["template"]["spec"]
     return spec
 
 
 def container_of(deployment: Document) -> Document:
-    """The one container of a Deployment's pods."""
+    """Return the only container of a Deployment."""
     (container,) = pod_of(deployment)["containers"]
     found: Document = container
     return found
 
 
 def variables_of(deployment: Document) -> dict[str, str]:
-    """The variables that a Deployment's container gets, those from a Secret left out."""
+    """Return the environment of a Deployment's container."""
     return {entry["name"]: entry["value"] for entry in container_of(deployment)["env"] if "value" in entry}
 
 
 def selects(selector: dict[str, str], deployment: Document) -> bool:
-    """Whether these labels select a Deployment's pods."""
+    """Return whether a selector selects the pods of a Deployment."""
     labels: dict[str, str] = deployment["spec"]["template"]["metadata"]["labels"]
     return selector.items() <= labels.items()
 
 
 def port_number(deployment: Document, port: int | str) -> int:
-    """The number of a container's port, which may be named."""
+    """Return the number of a container's port by name or number."""
     for declared in container_of(deployment)["ports"]:
         if port in {declared["name"], declared["containerPort"]}:
             return int(declared["containerPort"])
@@ -130,7 +130,7 @@ def port_number(deployment: Document, port: int | str) -> int:
 
 
 def values(node: object, path: str = "") -> Iterator[tuple[str, object]]:
-    """Every field of a document that is no mapping or list itself, with the path to it."""
+    """Yield every scalar field of a document with its path."""
     if isinstance(node, dict):
         for key, value in node.items():
             yield from values(value, f"{path}.{key}")
@@ -143,10 +143,10 @@ def values(node: object, path: str = "") -> Iterator[tuple[str, object]]:
 
 @cache
 def _parsed(text: str) -> Document:
-    # Combinations share most of their objects; nobody changes what comes back.
+    # Combinations share most of their objects. Callers must not modify them.
     document: Document = yaml.load(text, Loader=yaml.CSafeLoader)
     return document
 
 
 def _relative(path: Path, start: Path) -> str:
-    return os.path.relpath(path, start.resolve())  # kustomize takes no absolute paths
+    return os.path.relpath(path, start.resolve())  # kustomize accepts only relative paths

@@ -1,4 +1,4 @@
-"""Pod Security's profile `restricted`: https://kubernetes.io/docs/concepts/security/pod-security-standards/."""
+"""The profile `restricted` of Pod Security: https://kubernetes.io/docs/concepts/security/pod-security-standards/."""
 
 from collections.abc import Iterator
 
@@ -18,7 +18,7 @@ _SECCOMP = {"RuntimeDefault", "Localhost"}
 
 
 def violations(pod: Document) -> list[str]:
-    """What in a pod's spec the profile does not allow; of Linux pods."""
+    """Return the violations in the spec of a Linux pod."""
     return [
         *_of_pod(pod),
         *(text for container in _containers(pod) for text in _of_container(pod, container)),
@@ -33,7 +33,7 @@ def _of_pod(pod: Document) -> Iterator[str]:
         if not volume.keys() - {"name"} <= _VOLUMES:
             yield f"volume {volume['name']}"
     if pod.get("securityContext", {}).get("sysctls"):
-        yield "sysctls"  # some are allowed; none is wanted
+        yield "sysctls"  # stricter than the profile, which allows some
 
 
 def _of_container(pod: Document, container: Document) -> Iterator[str]:
@@ -54,7 +54,7 @@ def _of_container(pod: Document, container: Document) -> Iterator[str]:
     if own.get("procMount", "Default") != "Default":
         yield f"{name}: procMount"
     if context.keys() & {"seLinuxOptions", "appArmorProfile", "windowsOptions"}:
-        yield f"{name}: another security module"  # as with sysctls
+        yield f"{name}: another security module"  # stricter than the profile, as with sysctls
     if any("hostPort" in port for port in container.get("ports", [])):
         yield f"{name}: hostPort"
 

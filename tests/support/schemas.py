@@ -1,6 +1,6 @@
-"""What the API servers would say to an object: its schema, with unknown fields refused.
+"""Validate objects against their schemas, and refuse unknown fields as API servers do.
 
-`kubectl` alone would not do: without a server it checks nothing.
+kubectl validates nothing without a server.
 """
 
 import json
@@ -26,7 +26,7 @@ _ISTIO = {
 
 
 def problems(document: Document, kubernetes_versions: Sequence[str] = KUBERNETES_VERSIONS) -> list[str]:
-    """What is wrong with an object. The versions count for Kubernetes' own kinds only."""
+    """Return the errors of an object. The versions apply only to Kubernetes' own kinds."""
     return list(_problems(json.dumps(document, sort_keys=True), tuple(kubernetes_versions)))
 
 
@@ -36,8 +36,8 @@ def _problems(text: str, kubernetes_versions: tuple[str, ...]) -> tuple[str, ...
     document: Document = json.loads(text)
     if document["apiVersion"] in _ISTIO:
         return _errors(_istio(document["apiVersion"], document["kind"]), document)
-    if (group_of(document), document["kind"]) in _WRITTEN:
-        return _errors(_written(group_of(document), document["kind"]), document)
+    if (group_of(document), document["kind"]) in _OWN_SCHEMAS:
+        return _errors(_own_schema(group_of(document), document["kind"]), document)
     return tuple(text for version in kubernetes_versions for text in _kubernetes(document, version))
 
 
@@ -56,14 +56,14 @@ def _errors(validator: Draft202012Validator, document: Document) -> tuple[str, .
 
 @cache
 def _istio(api_version: str, kind: str) -> Draft202012Validator:
-    """Istio's own schema of a kind. The models were generated from its CRDs; they let unknown fields pass."""
+    """Return Istio's schema of a kind. The models are generated from its CRDs, but allow unknown fields."""
     schema: Document = getattr(_ISTIO[api_version], kind).model_json_schema(by_alias=True)
     _close(schema)
     return Draft202012Validator(schema)
 
 
 def _close(schema: object) -> None:
-    """Refuses fields that the schema does not name, and null for those that it does."""
+    """Change a schema to refuse unknown fields, and null."""
     if isinstance(schema, dict):
         if "properties" in schema:
             schema.setdefault("additionalProperties", False)
@@ -101,9 +101,9 @@ _COUNT: Document = {"type": "integer", "minimum": 0}
 _MATCH: Document = _object("value", type=_one_of("Exact", "RegularExpression"), name=_TEXT, value=_TEXT)
 
 _NAMESPACES: Document = _object(selector=_object(matchLabels=_TEXTS))
-_NAMESPACES["properties"]["from"] = _one_of("All", "Selector", "Same")  # a word of Python's
+_NAMESPACES["properties"]["from"] = _one_of("All", "Selector", "Same")  # `from` is a keyword of Python
 
-# As far as we could want to use them: https://gateway-api.sigs.k8s.io/reference/spec/
+# Only the fields that the demo may use: https://gateway-api.sigs.k8s.io/reference/spec/
 _GATEWAY = _object(
     "gatewayClassName listeners",
     gatewayClassName=_TEXT,
@@ -158,17 +158,17 @@ _ISTIO_GATEWAY = _object(
     resources=_object(requests=_TEXTS, limits=_TEXTS),
 )
 
-_WRITTEN: dict[tuple[str, str], tuple[str, Document]] = {
+_OWN_SCHEMAS: dict[tuple[str, str], tuple[str, Document]] = {
     ("gateway.networking.k8s.io", "Gateway"): ("v1", _GATEWAY),
     ("gateway.networking.k8s.io", "GRPCRoute"): ("v1", _GRPC_ROUTE),
     ("istio.alibabacloud.com", "IstioGateway"): ("v1beta1", _ISTIO_GATEWAY),
 }
-"""Kinds of which no package has a schema, by group and kind: the version, and what a spec may have."""
+"""Schemas of kinds without a schema in any package: the version and the spec, by group and kind."""
 
 
 @cache
-def _written(group: str, kind: str) -> Draft202012Validator:
-    version, spec = _WRITTEN[group, kind]
+def _own_schema(group: str, kind: str) -> Draft202012Validator:
+    version, spec = _OWN_SCHEMAS[group, kind]
     schema = _object(
         "apiVersion kind metadata spec",
         apiVersion={"const": f"{group}/{version}"},

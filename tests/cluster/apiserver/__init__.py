@@ -1,5 +1,5 @@
-"""A Kubernetes API server for tests: what kubectl and our scripts can tell from a real one, and no more.
+"""A Kubernetes API server for tests. It implements what kubectl and the scripts use, and nothing else.
 
-What it does was held against a real kube-apiserver 1.37 with kubectl 1.37: the messages, the status codes,
-the fields that are filled in, who manages which field.
+Its behavior was compared with a real kube-apiserver 1.37 and kubectl 1.37: messages, status codes, default
+values and field managers.
 """

@@ -1,4 +1,4 @@
-"""What is added to objects on their way in: addresses of services, sidecars of pods."""
+"""Admission: add addresses to services and sidecars to pods, and refuse invalid pods."""
 
 import itertools
 from collections.abc import Iterator
@@ -13,7 +13,7 @@ from apiserver.store import Store
 
 @dataclass
 class Addresses:
-    """Gives services their addresses and node ports."""
+    """Assigns cluster IPs and node ports to services."""
 
     _hosts: Iterator[int] = field(default_factory=lambda: itertools.count(2))
     _ports: Iterator[int] = field(default_factory=lambda: itertools.count(30000))
@@ -38,14 +38,14 @@ class Addresses:
 
 @dataclass
 class Injector:
-    """Puts sidecars into pods, as the mesh's webhook does."""
+    """Injects sidecars into pods, like the webhook of the mesh."""
 
     store: Store
     behaviour: Behaviour
 
     def admit(self, resource: Resource, live: Object | None, new: Object) -> None:
         """An Admission."""
-        if resource != PODS or live is not None or not self.behaviour.sidecars or not self._is_wanted(new):
+        if resource != PODS or live is not None or not self.behaviour.sidecars or not self._is_injected(new):
             return
         native = self.behaviour.sidecars == "native"
         sidecar = {
@@ -72,15 +72,15 @@ class Injector:
         annotations.setdefault("kubectl.kubernetes.io/default-container", first)
         annotations["sidecar.istio.io/status"] = '{"containers":["istio-proxy"]}'
 
-    def _is_wanted(self, pod: Object) -> bool:
+    def _is_injected(self, pod: Object) -> bool:
         namespace = self.store.get(NAMESPACES, "", pod["metadata"]["namespace"])
         enabled = namespace is not None and labels_of(namespace).get("istio-injection") == "enabled"
         return enabled and labels_of(pod).get("sidecar.istio.io/inject") != "false"
 
 
 @dataclass
-class Guard:
-    """Refuses pods: those of accounts that are not there, and those that Pod Security forbids."""
+class PodGuard:
+    """Refuses pods without a service account, and pods that violate Pod Security."""
 
     store: Store
     accounts: Resource
@@ -97,12 +97,12 @@ class Guard:
             raise forbidden(PODS, meta["name"], f'{why}serviceaccount "{account}" not found')
         namespace = self.store.get(NAMESPACES, "", meta["namespace"])
         level = labels_of(namespace).get("pod-security.kubernetes.io/enforce") if namespace else None
-        if level in {"baseline", "restricted"} and (offence := _added_capabilities(new)):
-            raise forbidden(PODS, meta["name"], f'violates PodSecurity "{level}:latest": {offence}')
+        if level in {"baseline", "restricted"} and (violation := _added_capabilities(new)):
+            raise forbidden(PODS, meta["name"], f'violates PodSecurity "{level}:latest": {violation}')
 
 
 def _added_capabilities(pod: Object) -> str:
-    """What Pod Security says of capabilities that a container adds: all else it lets pass here."""
+    """Return the violation for the first container that adds capabilities. Nothing else is checked."""
     for container in [*pod["spec"].get("initContainers", []), *pod["spec"]["containers"]]:
         added = container.get("securityContext", {}).get("capabilities", {}).get("add")
         if added:

@@ -1,4 +1,4 @@
-"""What can be done with the objects of a server: the verbs, without HTTP."""
+"""The verbs of the API, without HTTP."""
 
 import uuid
 from collections.abc import Callable
@@ -11,19 +11,19 @@ from apiserver.defaults import fill_in
 from apiserver.incoming import (
     Options,
     Target,
+    applicable_fields,
     check_typed,
     count_generation,
     decoded,
     decoded_patch,
     now,
-    own_part,
     prepared,
     same,
     without_nulls,
 )
 from apiserver.kinds import NAMESPACES, PODS, Object, Resource
 from apiserver.patches import json_patched, merge_patched, strategically_patched
-from apiserver.rules import offences
+from apiserver.rules import rule_violations
 from apiserver.store import Store
 from apiserver.structure import omissions
 
@@ -33,21 +33,21 @@ STRATEGIC_PATCH = "application/strategic-merge-patch+json"
 APPLY_PATCH = "application/apply-patch+yaml"
 
 Admission = Callable[[Resource, Object | None, Object], None]
-"""Is shown each object before it is written, with what it was, and may change it or refuse."""
+"""Called before a write with the resource, the old object and the new one, which it may change or refuse."""
 
 
 @dataclass
 class Api:
-    """The verbs."""
+    """Reads and writes the objects of a store."""
 
     store: Store = field(default_factory=Store)
     admission: list[Admission] = field(default_factory=list)
 
     def get(self, target: Target) -> Object:
-        """An object.
+        """Return an object.
 
         Raises:
-            StatusError: it is not there.
+            StatusError: the object does not exist.
         """
         found = self.store.get(target.resource, target.namespace, target.name)
         if found is None:
@@ -55,14 +55,14 @@ class Api:
         return _shown(target, found)
 
     def objects(self, target: Target) -> list[Object]:
-        """All objects of a namespace, or of all."""
+        """Return the objects of one namespace, or of all namespaces."""
         return [_shown(target, one) for one in self.store.objects(target.resource, target.namespace)]
 
     def create(self, target: Target, new: Object, options: Options) -> Object:
-        """Makes an object.
+        """Create an object.
 
         Raises:
-            StatusError: it is there already, or is not right.
+            StatusError: the object exists, or is invalid.
         """
         with self.store.lock:
             new = decoded(target, new, options)
@@ -77,10 +77,10 @@ class Api:
             return self._write(target, None, new, writer, options)
 
     def update(self, target: Target, new: Object, options: Options) -> Object:
-        """Replaces an object.
+        """Replace an object.
 
         Raises:
-            StatusError: it is not there, has changed since, or is not right.
+            StatusError: the object does not exist, has a newer version, or is invalid.
         """
         with self.store.lock:
             live = self.get(target)
@@ -91,10 +91,10 @@ class Api:
             return self._write(target, live, new, target.manager(options, "Update"), options)
 
     def patch(self, target: Target, form: str, patch: Any, options: Options) -> tuple[Object, bool]:
-        """Patches an object; also says whether it was made by that.
+        """Patch an object, and return whether that created it.
 
         Raises:
-            StatusError: it cannot be, or is not right then.
+            StatusError: the patch does not fit, or its result is invalid.
         """
         with self.store.lock:
             if form == APPLY_PATCH:
@@ -127,21 +127,23 @@ class Api:
         else:
             live = _shown(target, live)
         writer = target.manager(options, "Apply")
-        new, owners = applied(target.structure, live, own_part(target, config), writer, force=options.force)
+        new, owners = applied(
+            target.structure, live, applicable_fields(target, config), writer, force=options.force
+        )
         return self._write(target, live, new, writer, options, owners), live is None
 
     def delete(self, target: Target, body: Object, options: Options) -> Object:
-        """Removes an object, or has it end.
+        """Remove an object, or mark it for deletion.
 
         Raises:
-            StatusError: it is not there, or another than was meant.
+            StatusError: the object does not exist, or does not meet the preconditions.
         """
         with self.store.lock:
             live = self.get(target)
             meta = live["metadata"]
-            wanted = body.get("preconditions") or {}
+            preconditions = body.get("preconditions") or {}
             for name in ("uid", "resourceVersion"):
-                if wanted.get(name) not in {None, meta[name]}:
+                if preconditions.get(name) not in {None, meta[name]}:
                     raise errors.stale(target.resource, target.name)
             if options.dry_run:
                 return _success(target, meta["uid"])
@@ -158,7 +160,7 @@ class Api:
             return live
 
     def write_status(self, resource: Resource, one: Object, status: Object, **metadata: Any) -> None:
-        """Writes an object's status, as a controller does, if it is another; `metadata` goes with it."""
+        """Write a changed status, with `metadata`, as a controller does."""
         with self.store.lock:
             meta = one["metadata"]
             live = self.store.get(resource, meta.get("namespace", ""), meta["name"])
@@ -169,7 +171,7 @@ class Api:
                 self.store.put(resource, new)
 
     def is_ending(self, namespace: str) -> bool:
-        """Whether a namespace is being deleted."""
+        """Return whether a namespace is being deleted."""
         found = self.store.get(NAMESPACES, "", namespace)
         return found is None or "deletionTimestamp" in found["metadata"]
 
@@ -210,11 +212,11 @@ class Api:
         return self.store.put(target.resource, new)
 
     def _validate(self, target: Target, live: Object | None, new: Object) -> None:
-        said = {name: value for name, value in new.items() if name != "status"}
-        causes = list(omissions(target.structure, said))
+        checked = {name: value for name, value in new.items() if name != "status"}
+        causes = list(omissions(target.structure, checked))
         if causes and target.resource.custom:
             causes.append(errors.UNCHECKED)
-        causes += offences(target.resource.group, live, new)
+        causes += rule_violations(target.resource.group, live, new)
         if causes:
             raise errors.invalid(target.resource, target.name, causes)
 
@@ -223,7 +225,7 @@ _PATCH_OPTIONS = Resource("meta.k8s.io", ("v1",), "PatchOptions", "patchoptions"
 
 
 def _shown(target: Target, one: Object) -> Object:
-    """An object in the version in which it was asked for."""
+    """Return an object in the requested version."""
     return {**one, "apiVersion": target.resource.api_version(target.version)}
 
 

@@ -1,4 +1,4 @@
-"""Who manages which field, and server-side apply."""
+"""Field managers and server-side apply."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -23,22 +23,22 @@ from apiserver.structure import Structure
 
 @dataclass(frozen=True)
 class Manager:
-    """Somebody who sets fields."""
+    """A field manager."""
 
     name: str
     operation: str
-    """Apply, where all is said that is wanted; Update otherwise."""
+    """Apply for server-side apply, else Update."""
     api_version: str
     subresource: str = ""
 
     @property
     def identity(self) -> tuple[str, ...]:
-        """Who applies is the same in each version of the API."""
+        """Return the parts that identify the manager. An applier is the same in each version of the API."""
         return (self.name, self.operation, self.subresource, "" if self.applies else self.api_version)
 
     @property
     def applies(self) -> bool:
-        """Whether its set is all that it wants."""
+        """Return whether its fields are its whole configuration."""
         return self.operation == "Apply"
 
     def __str__(self) -> str:
@@ -50,7 +50,7 @@ Owners = dict[Manager, Fields]
 
 
 def owners_of(live: Object | None) -> Owners:
-    """Who manages what in an object."""
+    """Return the field managers of an object."""
     entries = (live or {}).get("metadata", {}).get("managedFields", [])
     return {
         Manager(e["manager"], e["operation"], e["apiVersion"], e.get("subresource", "")): from_json(
@@ -61,7 +61,7 @@ def owners_of(live: Object | None) -> Owners:
 
 
 def write_owners(new: Object, owners: Owners, writer: Manager, now: str) -> None:
-    """Notes in an object who manages what; the writer's entry is of now, that of others as old as it was."""
+    """Write `managedFields`. The writer's entry gets the current time; the others keep theirs."""
     times = {
         (e["manager"], e["operation"], e.get("subresource", "")): e["time"]
         for e in new["metadata"].pop("managedFields", [])
@@ -89,7 +89,7 @@ def write_owners(new: Object, owners: Owners, writer: Manager, now: str) -> None
 
 
 def updated(structure: Structure, live: Object | None, new: Object, writer: Manager) -> Owners:
-    """Who manages what after an update: the writer what it changed, others what is left of theirs."""
+    """Return the managers after an update: the writer gets what it changed, the others keep the rest."""
     owners, changed, there = owners_of(live), changes(structure, live, new), paths_of(structure, new)
     mine = changed
     left: Owners = {}
@@ -104,17 +104,17 @@ def updated(structure: Structure, live: Object | None, new: Object, writer: Mana
 def applied(
     structure: Structure, live: Object | None, config: Object, writer: Manager, *, force: bool
 ) -> tuple[Object, Owners]:
-    """What server-side apply makes of an object, and who manages what then.
+    """Return an object after server-side apply, and its field managers.
 
     Raises:
-        StatusError: it would change what somebody else manages, and is not to be forced.
+        StatusError: a change conflicts with another manager, and `force` is off.
     """
     owners = owners_of(live)
     before = next((fields for m, fields in owners.items() if m.identity == writer.identity), frozenset())
     others = {m: fields for m, fields in owners.items() if m.identity != writer.identity}
     mine = fields_of(structure, config)
     new = _merged(structure, live, config)
-    for path in sorted(before - mine, key=len):  # an item before what is in it: that tells it
+    for path in sorted(before - mine, key=len):  # an item before its fields, which include its keys
         if not any(owned[: len(path)] == path for fields in (mine, *others.values()) for owned in fields):
             _remove(structure, new, path)
     changed = changes(structure, live, new)
@@ -146,7 +146,7 @@ def _conflict(conflicts: Mapping[Manager, Fields]) -> StatusError:
 
 
 def _merged(structure: Structure, live: Any, config: Any) -> Any:
-    """The live value with what a configuration says."""
+    """Return the live value merged with a configuration."""
     if config is None or steps(structure, config) is None or live is None:
         return config if config is not None else live
     if isinstance(config, dict) and isinstance(live, dict):
@@ -158,7 +158,7 @@ def _merged(structure: Structure, live: Any, config: Any) -> Any:
 
 
 def _merged_list(structure: Structure, live: list[Any], config: list[Any]) -> list[Any]:
-    """In the order of the configuration; what only the live list has stays behind what it stood behind."""
+    """Merge in the order of the configuration. Items only in the live list keep their predecessors."""
     old = {step_of(structure, item): item for item in live}
     new = {step_of(structure, item): item for item in config}
     steps_left = list(old)
@@ -173,7 +173,7 @@ def _merged_list(structure: Structure, live: list[Any], config: list[Any]) -> li
 
 
 def _remove(structure: Structure, value: Any, path: Path) -> None:
-    """Takes a field out of a value, with the maps that are empty then."""
+    """Remove a field from a value, with maps that become empty."""
     step, rest = path[0], path[1:]
     below = (steps(structure, value) or {}).get(step)
     if below is None:

@@ -1,4 +1,4 @@
-"""What a test says of the cluster behind a server: how its pods fare, what its network gives."""
+"""Settings of the cluster: states of pods, sidecars, the load balancer, logs and commands."""
 
 import os
 import sys
@@ -10,19 +10,19 @@ from typing import Literal
 from apiserver.kinds import Object
 
 Run = Callable[[Object, Object, Sequence[str]], tuple[Sequence[str], Mapping[str, str]]]
-"""From a pod, its container and a command that is to run there: what to run here, and its variables."""
+"""Maps a pod, its container and a command to the command to run on this host, and its environment."""
 
 Failure = Literal["ImagePullBackOff", "Pending", "CrashLoopBackOff", "Unready"]
-"""Why a pod does not get ready. The first two do not befall one that runs."""
+"""Why a pod is not ready. The first two never affect a running pod."""
 
 Sidecars = Literal["container", "native"]
-"""How a mesh puts them into pods: as another container, or as an init container that stays."""
+"""How the mesh injects a sidecar: as a container, or as an init container that keeps running."""
 
 
 def run_here(
     _pod: Object, container: Object, command: Sequence[str]
 ) -> tuple[Sequence[str], Mapping[str, str]]:
-    """The same command, on this machine, with our own commands on PATH and the variables of the container."""
+    """Run the command on this host, with our commands on PATH and the container's environment."""
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     variables = {one["name"]: one["value"] for one in container.get("env", []) if "value" in one}
     return command, {"PATH": path, **variables}
@@ -30,27 +30,27 @@ def run_here(
 
 @dataclass
 class Behaviour:
-    """All of it; a test changes it whenever it likes."""
+    """The settings. A test may change them at any time."""
 
     ready_after: float = 0.05
-    """Seconds from a pod's making until it is ready."""
+    """Seconds from a pod's creation until it is ready."""
     gone_after: float = 0.05
-    """Seconds from a pod's deletion until it is gone."""
+    """Seconds from a pod's deletion until it is removed."""
     namespaces_end_after: float = 0.3
-    """Seconds from a namespace's deletion until what is in it goes."""
+    """Seconds from a namespace's deletion until its objects are deleted."""
     progress_seconds: float | None = None
-    """How long a rollout may stand still; None: what its deployment says."""
+    """Progress deadline of rollouts in seconds; None: the deployment's own."""
     sidecars: Sidecars | None = "container"
-    """How the mesh puts sidecars into pods of injected namespaces; None: it does not."""
+    """How the mesh injects sidecars; None: not at all."""
     cni: bool = False
-    """Whether the mesh has a CNI plugin, and its sidecars need no privileged `istio-init`."""
+    """Whether the mesh has a CNI plugin, so that sidecars need no privileged `istio-init`."""
     failures: dict[str, Failure] = field(default_factory=dict)
-    """By deployment or by image, why such pods do not get ready."""
+    """The failure of pods, by deployment or image."""
     mesh_outlives_namespaces: bool = False
-    """Whether a namespace that goes leaves the mesh's resources, as with data-plane KubeAPI access."""
+    """Whether deleting a namespace keeps Istio resources, as with data-plane KubeAPI access."""
     load_balancer: Object | None = field(default_factory=lambda: {"ip": "127.0.0.1"})
-    """Where a load balancer is: {"ip": …} or {"hostname": …}; None: it is still being made."""
+    """Address of a load balancer: {"ip": …} or {"hostname": …}; None: not assigned yet."""
     logs: dict[str, list[str]] = field(default_factory=dict)
-    """By name of the container, or by pod/container, what it has written."""
+    """Log lines, by container or pod/container."""
     run: Run = run_here
     """How `kubectl exec` runs its command."""

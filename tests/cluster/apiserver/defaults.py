@@ -1,4 +1,4 @@
-"""What a server fills in where an object does not say it."""
+"""Default values of fields that an object does not set."""
 
 from collections.abc import Callable
 from typing import Any
@@ -26,7 +26,7 @@ _NODE_PORTS = {"NodePort", "LoadBalancer"}
 
 
 def fill_in(group: str, new: Object) -> None:
-    """Fills in the defaults of an object, in place."""
+    """Set the defaults of an object in place."""
     known = _DEFAULTS.get((group, new["kind"]))
     if known:
         known(new)

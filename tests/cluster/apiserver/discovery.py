@@ -1,4 +1,4 @@
-"""What a server says of itself: its version, its groups, their resources and what can be asked of them."""
+"""Discovery: the version, groups, resources and verbs of a server."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -22,7 +22,7 @@ _WRITES = {"name": "fieldValidation"}, {"name": "dryRun"}, {"name": "fieldManage
 
 
 def aggregated(served: Served, *, core: bool) -> Object:
-    """All groups and their resources at once: the core's below /api, the others' below /apis."""
+    """Return all groups and their resources: the core group for /api, the others for /apis."""
     items = [
         {
             "metadata": {"name": group} if group else {},
@@ -73,18 +73,18 @@ def _kind(resource: Resource, version: str, kind: str) -> Object:
 
 
 def api_versions() -> Object:
-    """The older form, at /api."""
+    """Return the response of /api without aggregation."""
     return {"kind": "APIVersions", "versions": ["v1"], "serverAddressByClientCIDRs": []}
 
 
 def api_groups(served: Served) -> Object:
-    """The older form, at /apis."""
+    """Return the response of /apis without aggregation."""
     groups = [_group(name, list(versions)) for name, versions in served.groups().items() if name]
     return {"kind": "APIGroupList", "apiVersion": "v1", "groups": groups}
 
 
 def api_group(served: Served, group: str) -> Object | None:
-    """One group; None where it is not served."""
+    """Return a group, or None if it is not served."""
     versions = served.groups().get(group)
     return {"kind": "APIGroup", "apiVersion": "v1", **_group(group, list(versions))} if versions else None
 
@@ -95,7 +95,7 @@ def _group(name: str, versions: list[str]) -> Object:
 
 
 def api_resources(served: Served, group: str, version: str) -> Object | None:
-    """The resources of a group's version; None where it is not served."""
+    """Return the resources of a group version, or None if it is not served."""
     found = served.groups().get(group, {}).get(version)
     if not found:
         return None
@@ -131,7 +131,7 @@ def _listed(resource: Resource) -> list[Object]:
 
 
 def openapi_index(served: Served) -> Object:
-    """Where the descriptions of the groups are."""
+    """Return the URLs of the OpenAPI documents."""
     paths = [
         f"apis/{group}/{version}" if group else f"api/{version}"
         for group, versions in served.groups().items()
@@ -141,7 +141,7 @@ def openapi_index(served: Served) -> Object:
 
 
 def openapi(served: Served, group: str, version: str) -> Object | None:
-    """What can be asked of a group's resources, as far as kubectl reads it: what parameters a patch takes."""
+    """Return the OpenAPI document of a group version, with only what kubectl reads: patch parameters."""
     found = served.groups().get(group, {}).get(version)
     if not found:
         return None

@@ -1,4 +1,4 @@
-"""What a server answers when it does not do what it is asked: a Status, worded as the real one words it."""
+"""Error responses: Status objects with the texts of a real server."""
 
 import json
 from collections.abc import Iterable, Sequence
@@ -9,7 +9,7 @@ from apiserver.kinds import Object, Resource
 
 
 class StatusError(Exception):
-    """The request fails with this status."""
+    """A request failed with this status."""
 
     def __init__(self, code: int, reason: str, message: str, details: Object | None = None) -> None:
         super().__init__(message)
@@ -28,7 +28,7 @@ class StatusError(Exception):
 
 @dataclass(frozen=True)
 class Cause:
-    """One thing that is wrong with an object."""
+    """One reason why an object is invalid."""
 
     reason: str
     field: str
@@ -44,22 +44,22 @@ UNCHECKED = Cause(
     "Invalid value: null: some validation rules were not checked because the object was invalid; "
     "correct the existing errors to complete validation",
 )
-"""What the server says beside, where an object of a CustomResourceDefinition is wrong."""
+"""An extra cause for an invalid object of a CustomResourceDefinition."""
 
 
 def required(field: str, message: str = "") -> Cause:
-    """A field is missing."""
+    """Return the cause for a missing field."""
     return Cause("FieldValueRequired", field, "Required value" + (f": {message}" if message else ""))
 
 
 def invalid_value(field: str, value: Any, message: str) -> Cause:
-    """A field's value is not allowed."""
+    """Return the cause for an invalid value."""
     shown = json.dumps(value, separators=(",", ":"))
     return Cause("FieldValueInvalid", field, f"Invalid value: {shown}: {message}")
 
 
 def not_supported(field: str, value: Any, allowed: Iterable[str]) -> Cause:
-    """A field's value is none of those that there are."""
+    """Return the cause for a value outside of an enumeration."""
     choices = ", ".join(f'"{choice}"' for choice in allowed)
     return Cause(
         "FieldValueNotSupported", field, f'Unsupported value: "{value}": supported values: {choices}'
@@ -67,7 +67,7 @@ def not_supported(field: str, value: Any, allowed: Iterable[str]) -> Cause:
 
 
 def duplicate(field: str, value: str) -> Cause:
-    """A value that must be there once is there twice."""
+    """Return the cause for a value that occurs twice."""
     return Cause("FieldValueDuplicate", field, f'Duplicate value: "{value}"')
 
 
@@ -77,23 +77,23 @@ def _details(resource: Resource, name: str, *, kind: str = "") -> Object:
 
 
 def not_found(resource: Resource, name: str) -> StatusError:
-    """There is no object of that name."""
+    """Return the error for a missing object."""
     return StatusError(404, "NotFound", f'{resource.full_name} "{name}" not found', _details(resource, name))
 
 
 def no_such_path() -> StatusError:
-    """There is no such resource."""
+    """Return the error for a missing resource."""
     return StatusError(404, "NotFound", "the server could not find the requested resource", {})
 
 
 def already_exists(resource: Resource, name: str) -> StatusError:
-    """There is an object of that name."""
+    """Return the error for an object that exists."""
     message = f'{resource.full_name} "{name}" already exists'
     return StatusError(409, "AlreadyExists", message, _details(resource, name))
 
 
 def stale(resource: Resource, name: str) -> StatusError:
-    """Somebody else has written the object meanwhile."""
+    """Return the error for an outdated resource version."""
     message = (
         f'Operation cannot be fulfilled on {resource.full_name} "{name}": the object has been modified; '
         "please apply your changes to the latest version and try again"
@@ -102,7 +102,7 @@ def stale(resource: Resource, name: str) -> StatusError:
 
 
 def terminating(resource: Resource, name: str, namespace: str) -> StatusError:
-    """The namespace goes, and takes nothing new."""
+    """Return the error for a new object in a terminating namespace."""
     why = f"unable to create new content in namespace {namespace} because it is being terminated"
     cause = {"reason": "NamespaceTerminating", "message": f"namespace {namespace} is being terminated"}
     details = _details(resource, name) | {"causes": [{**cause, "field": "metadata.namespace"}]}
@@ -110,13 +110,13 @@ def terminating(resource: Resource, name: str, namespace: str) -> StatusError:
 
 
 def forbidden(resource: Resource, name: str, why: str) -> StatusError:
-    """It is not allowed."""
+    """Return the error for a forbidden request."""
     message = f'{resource.full_name} "{name}" is forbidden: {why}'
     return StatusError(403, "Forbidden", message, _details(resource, name))
 
 
 def invalid(resource: Resource, name: str, causes: Sequence[Cause]) -> StatusError:
-    """The object says what it must not."""
+    """Return the error for an invalid object."""
     all_of_it = ", ".join(str(cause) for cause in causes)
     if len(causes) > 1:
         all_of_it = f"[{all_of_it}]"
@@ -126,12 +126,12 @@ def invalid(resource: Resource, name: str, causes: Sequence[Cause]) -> StatusErr
 
 
 def bad_request(message: str) -> StatusError:
-    """The request itself is wrong."""
+    """Return the error for a malformed request."""
     return StatusError(400, "BadRequest", message)
 
 
 def unknown_format() -> StatusError:
-    """The body is neither JSON nor YAML."""
+    """Return the error for a body that is neither JSON nor YAML."""
     message = (
         "the body of the request was in an unknown format - accepted media types include: "
         "application/json, application/yaml"

@@ -1,4 +1,4 @@
-"""Events: what controllers tell of what they do."""
+"""Events, which controllers record."""
 
 import time
 
@@ -8,8 +8,8 @@ from apiserver.incoming import Options, Target, now
 from apiserver.kinds import EVENTS, Object, Resource
 
 
-def tell(api: Api, kind: str, reason: str, resource: Resource, about: Object, message: str) -> None:
-    """Notes an event about an object, `Normal` or `Warning`; in a namespace that ends nothing is noted."""
+def record_event(api: Api, kind: str, reason: str, resource: Resource, about: Object, message: str) -> None:
+    """Record an event of type `kind` (Normal or Warning), unless the namespace is terminating."""
     meta = about["metadata"]
     event = {
         "metadata": {"name": f"{meta['name']}.{time.time_ns():x}"},

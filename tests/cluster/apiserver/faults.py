@@ -1,13 +1,13 @@
-"""What a server is told to get wrong, and what it was asked."""
+"""Injected faults, and a record of the requests."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from apiserver.errors import StatusError
 
-_SAID = {
+_TEXTS = {
     401: ("Unauthorized", "Unauthorized"),
-    403: ("Forbidden", '{path} is forbidden: User "somebody" cannot {verb} it'),
+    403: ("Forbidden", '{path} is forbidden: User "user" cannot {verb} it'),
     429: ("TooManyRequests", "the server has received too many requests and has asked us to try again later"),
     500: ("InternalError", "Internal error occurred: etcdserver: request timed out"),
     503: ("ServiceUnavailable", "the server is currently unable to handle the request"),
@@ -16,20 +16,20 @@ _WRITING = {"POST", "PUT", "PATCH", "DELETE"}
 
 
 @dataclass
-class Asked:
-    """A request that came."""
+class RecordedRequest:
+    """A request that the server received."""
 
     method: str
     path: str
     query: Mapping[str, str]
     agent: str
-    """Who asks: `kubectl/v1.37.1 (linux/amd64) …`"""
+    """The User-Agent header: `kubectl/v1.37.1 (linux/amd64) …`"""
     status: int = 0
-    """How it was answered; 0 as long as it is not."""
+    """The status of the response; 0 before it."""
 
     @property
     def writes(self) -> bool:
-        """Whether it was to change something. A dry run is not; a command in a pod is no object."""
+        """Return whether it writes objects. A dry run and a command in a pod do not."""
         dry = "dryRun" in self.query
         return self.method in _WRITING and not dry and not self.path.endswith("/exec")
 
@@ -37,39 +37,39 @@ class Asked:
         return f"{self.method} {self.path} {self.status}"
 
 
-When = Callable[[Asked], bool]
+When = Callable[[RecordedRequest], bool]
 
 
-def always(_asked: Asked) -> bool:
-    """For each request."""
+def always(_request: RecordedRequest) -> bool:
+    """Match every request."""
     return True
 
 
 @dataclass
 class Faults:
-    """What becomes of some requests, the latest first."""
+    """Faults of matching requests. The latest rule wins."""
 
     refusals: list[tuple[int, When]] = field(default_factory=list)
-    """With which status they are refused."""
+    """Statuses with which requests are refused."""
     silences: list[When] = field(default_factory=list)
-    """They get no answer as long as this is so."""
+    """Requests without a response while they match."""
 
-    def check(self, asked: Asked) -> None:
-        """Refuses a request that is to be refused.
+    def check(self, request: RecordedRequest) -> None:
+        """Refuse a matching request.
 
         Raises:
-            StatusError: it is.
+            StatusError: a rule matches.
         """
         for status, when in reversed(self.refusals):
-            if when(asked):
-                reason, text = _SAID[status]
-                raise StatusError(status, reason, text.format(path=asked.path, verb=asked.method.lower()))
+            if when(request):
+                reason, text = _TEXTS[status]
+                raise StatusError(status, reason, text.format(path=request.path, verb=request.method.lower()))
 
-    def is_silent(self, asked: Asked) -> bool:
-        """Whether a request gets no answer."""
-        return any(when(asked) for when in self.silences)
+    def is_silent(self, request: RecordedRequest) -> bool:
+        """Return whether a request gets no response."""
+        return any(when(request) for when in self.silences)
 
     def clear(self) -> None:
-        """From now on all goes well."""
+        """Remove all faults."""
         self.refusals.clear()
         self.silences.clear()

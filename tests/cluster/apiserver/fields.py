@@ -1,6 +1,6 @@
-"""Sets of fields: which of an object's fields a manager has set, as `managedFields` writes them.
+"""Sets of fields, as in `managedFields`.
 
-A field is a path of steps, each written as in FieldsV1: "f:spec", 'k:{"name":"c"}' for an item told by its
+A field is a path of steps in the form of FieldsV1: "f:spec", 'k:{"name":"c"}' for an item identified by its
 keys, 'v:"x"' for an item of a set.
 """
 
@@ -20,11 +20,11 @@ _NOBODYS = {
     ("f:kind",),
     *(("f:metadata", f"f:{name}") for name in _SERVERS),
 }
-"""The server's own, or an object's identity: they are never in a set."""
+"""Fields of the server and of an object's identity, which no manager has."""
 
 
 def step_of(structure: Structure, item: Any) -> str:
-    """The step to an item of a list that is merged."""
+    """Return the step to an item of a merged list."""
     if structure.keys:
         keys = dict(zip(structure.keys, structure.key_of(item), strict=True))
         return "k:" + json.dumps(keys, separators=(",", ":"), sort_keys=True)
@@ -32,7 +32,7 @@ def step_of(structure: Structure, item: Any) -> str:
 
 
 def steps(structure: Structure, value: Any) -> dict[str, tuple[Structure, Any]] | None:
-    """What is one step below a value; None where it is a leaf."""
+    """Return the children of a value by step, or None for a leaf."""
     if isinstance(value, dict) and not structure.is_atomic:
         return {f"f:{name}": (_below(structure, name), inner) for name, inner in value.items()}
     if isinstance(value, list) and structure.is_list and not structure.is_atomic:
@@ -45,7 +45,7 @@ def _below(structure: Structure, name: str) -> Structure:
 
 
 def fields_of(structure: Structure, value: Any) -> Fields:
-    """The fields that a value sets: its leaves, and the items of its lists."""
+    """Return the fields that a value sets: its leaves, and the items of its lists."""
     return frozenset(_walk(structure, value, ())) - _NOBODYS
 
 
@@ -62,7 +62,7 @@ def _walk(structure: Structure, value: Any, path: Path) -> Iterator[Path]:
 
 
 def paths_of(structure: Structure, value: Any) -> Fields:
-    """Every field that is there, those with others below them too."""
+    """Return every field of a value, inner nodes included."""
     found: set[Path] = set()
 
     def walk(structure: Structure, value: Any, path: Path) -> None:
@@ -75,7 +75,7 @@ def paths_of(structure: Structure, value: Any) -> Fields:
 
 
 def changes(structure: Structure, old: Any, new: Any) -> Fields:
-    """The fields that are in `new` and were not in `old`, or were other there."""
+    """Return the fields of `new` that `old` does not have, or has with another value."""
     return frozenset(_changes(structure, old, new, ())) - _NOBODYS
 
 
@@ -87,14 +87,14 @@ def _changes(structure: Structure, old: Any, new: Any, path: Path) -> Iterator[P
         yield path
         return
     if old is None and path and (path[-1].startswith("k:") or not structure.is_struct):
-        yield path  # a whole new map, list or item, beside what is in it
+        yield path  # a new map, list or item, in addition to its content
     for step, (inner_structure, inner) in after.items():
         was = (before or {}).get(step, (None, None))[1]
         yield from _changes(inner_structure, was, inner, (*path, step))
 
 
 def to_json(fields: Iterable[Path]) -> Object:
-    """The form in which `managedFields` holds a set."""
+    """Return a set in the form of `managedFields`."""
     root: Object = {}
     for path in sorted(fields):
         node = root
@@ -105,14 +105,14 @@ def to_json(fields: Iterable[Path]) -> Object:
 
 
 def _tidy(node: Object) -> Object:
-    """A leaf needs no dot to say that it is in the set."""
+    """Remove the dots of leaves: only inner nodes need one."""
     if list(node) == ["."]:
         return {}
     return {step: _tidy(inner) if step != "." else {} for step, inner in sorted(node.items())}
 
 
 def from_json(node: Object, path: Path = ()) -> Fields:
-    """The reverse of `to_json`."""
+    """Return the set that `to_json` wrote."""
     if not node:
         return frozenset({path}) if path else frozenset()
     found: set[Path] = set()
@@ -122,7 +122,7 @@ def from_json(node: Object, path: Path = ()) -> Fields:
 
 
 def text_of(path: Path) -> str:
-    """A path as messages write it: .spec.containers[name="c"].image"""
+    """Return a path as messages show it: .spec.containers[name="c"].image"""
     text = ""
     for step in path:
         kind, _, rest = step.partition(":")

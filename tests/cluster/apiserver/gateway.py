@@ -1,4 +1,4 @@
-"""The ingress gateway of a mesh: its Service and pods in the cluster, in ASM its IstioGateway in the mesh."""
+"""The ingress gateway: a Service and pods in the cluster, and for ASM an IstioGateway in the mesh."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,39 +20,39 @@ def add_gateway(
     pods: int = 1,
     selector: dict[str, str] | None = None,
 ) -> None:
-    """Puts a gateway into istio-system of the cluster, and into `mesh` the IstioGateway that it follows."""
+    """Create a gateway in istio-system of the cluster, and its IstioGateway in `mesh`."""
     for plane in {cluster.name: cluster, **({mesh.name: mesh} if mesh else {})}.values():
         if plane.get("namespaces", SYSTEM) is None:
-            plane.make_namespace(SYSTEM)
+            plane.create_namespace(SYSTEM)
     labels = selector or LABELS
-    cluster.make("services", _service(ports, labels), SYSTEM)
-    cluster.make("deployments", _deployment(pods, LABELS), SYSTEM)
+    cluster.create("services", _service(ports, labels), SYSTEM)
+    cluster.create("deployments", _deployment(pods, LABELS), SYSTEM)
     if mesh is not None:
-        mesh.make("istiogateways", _istio_gateway(ports), SYSTEM)
-        mesh.controllers.append(Follower(mesh, cluster))
+        mesh.create("istiogateways", _istio_gateway(ports), SYSTEM)
+        mesh.controllers.append(GatewayController(mesh, cluster))
 
 
 @dataclass
-class Follower:
-    """ASM's controller: the Service's ports are those of the IstioGateway."""
+class GatewayController:
+    """The controller of ASM: it copies the ports of the IstioGateway to the Service."""
 
     mesh: Plane
     cluster: Plane
 
     def step(self) -> float | None:
-        """Gives the Service the ports that the IstioGateway has."""
+        """Copy the ports if they differ."""
         gateway = self.mesh.get("istiogateways", NAME.removeprefix("istio-"), SYSTEM)
         service = self.cluster.get("services", NAME, SYSTEM)
         if gateway is None or service is None:
             return None
-        wanted = [_port(port) for port in gateway["spec"]["ports"]]
-        if wanted != [_port(port) for port in service["spec"]["ports"]]:
-            self.cluster.change("services", NAME, {"spec": {"ports": wanted}}, SYSTEM, manager="asm")
+        ports = [_port(port) for port in gateway["spec"]["ports"]]
+        if ports != [_port(port) for port in service["spec"]["ports"]]:
+            self.cluster.change("services", NAME, {"spec": {"ports": ports}}, SYSTEM, manager="asm")
         return None
 
 
 def _port(port: Object) -> Object:
-    """What an IstioGateway and a Service both say of a port."""
+    """Return the fields of a port that an IstioGateway and a Service share."""
     target = port.get("targetPort", port["port"])
     return {"name": port["name"], "port": port["port"], "targetPort": target, "protocol": "TCP"}
 

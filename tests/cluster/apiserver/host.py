@@ -1,4 +1,4 @@
-"""The thread in which a server answers and its controllers work."""
+"""The thread of a server and its controllers."""
 
 import asyncio
 import threading
@@ -17,27 +17,27 @@ ADDRESS = "127.0.0.1"
 _START_SECONDS = 10.0
 _SETTLE_SECONDS = 10.0
 _POLL_SECONDS = 0.1
-_LEAST_SECONDS = 0.005
+_MIN_POLL_SECONDS = 0.005
 _SOON_SECONDS = 1.0
 
 
 class Controller(Protocol):
-    """Brings what is nearer to what is wanted."""
+    """Moves the actual state toward the desired one."""
 
     def step(self) -> float | None:
-        """One step; says in how many seconds it wants another at the latest."""
+        """Do one step, and return the seconds until the next one; None: after a change."""
 
 
 @dataclass
 class Host:
-    """Runs both until its context ends."""
+    """Runs a server and its controllers until its context ends."""
 
     name: str
     server: Server
     store: Store
     controllers: list[Controller]
     port: int = 0
-    """Where the server listens, from the first time on."""
+    """The port of the server. It stays the same after the first start."""
     _loop: asyncio.AbstractEventLoop | None = None
     _runner: web.AppRunner | None = None
     _changed: asyncio.Event = field(default_factory=asyncio.Event)
@@ -47,10 +47,10 @@ class Host:
 
     @contextmanager
     def running(self) -> Iterator[None]:
-        """Answers on a free port.
+        """Serve on a free port.
 
         Raises:
-            Exception: a controller failed meanwhile.
+            Exception: a controller failed.
         """
         started = threading.Event()
         thread = threading.Thread(target=lambda: asyncio.run(self._run(started)), name=self.name)
@@ -65,17 +65,17 @@ class Host:
         self._check()
 
     def settle(self) -> None:
-        """Waits until the controllers have nothing to do."""
+        """Wait until the controllers are idle."""
         settled = self._idle.wait(_SETTLE_SECONDS)
         self._check()
-        assert settled, f"{self.name} does not come to rest"
+        assert settled, f"{self.name} is not idle after {_SETTLE_SECONDS} s"
 
     def listen(self) -> None:
-        """Listens again, where it does not."""
+        """Start listening, unless it does."""
         self._in_loop(self._listen)
 
     def close(self) -> None:
-        """Listens no more."""
+        """Stop listening."""
         self._in_loop(self._close)
 
     def _check(self) -> None:
@@ -117,23 +117,23 @@ class Host:
         self._loop.call_soon_threadsafe(self._changed.set)
 
     async def _control(self) -> None:
-        """Lets the controllers work when something has changed, and often enough to see what a test says."""
+        """Run the controllers after each change, and often enough to see the settings of a test."""
         while True:
             self._changed.clear()
             try:
                 due = self._step()
-            except Exception as error:  # noqa: BLE001 - whatever it is, the test is to see it
+            except Exception as error:  # noqa: BLE001 - `settle` and the end of the context raise it
                 self._error = error
                 self._idle.set()
                 return
             try:
-                async with asyncio.timeout(max(min(due, _POLL_SECONDS), _LEAST_SECONDS)):
+                async with asyncio.timeout(max(min(due, _POLL_SECONDS), _MIN_POLL_SECONDS)):
                     await self._changed.wait()
             except TimeoutError:
                 pass
 
     def _step(self) -> float:
-        """One step of all; returns in how many seconds there must be another."""
+        """Run one step of each controller, and return the seconds until the next one."""
         with self.store.lock:
             before = self.store.version
             due = [seconds for each in self.controllers if (seconds := each.step()) is not None]

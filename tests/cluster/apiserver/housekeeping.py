@@ -1,4 +1,4 @@
-"""Controllers of what is not a workload: namespaces, orphans, load balancers."""
+"""Controllers of namespaces, garbage collection and load balancers."""
 
 import time
 from dataclasses import dataclass, field
@@ -10,47 +10,47 @@ from apiserver.kinds import ISTIO, NAMESPACES, PODS, SERVICES, Object, Resource,
 
 _OPTIONS = Options(manager="kube-controller-manager")
 
-_AGAIN_SECONDS = 0.05
+_RETRY_SECONDS = 0.05
 
 _IN_EACH_NAMESPACE: tuple[tuple[str, str, Object], ...] = (
     ("serviceaccounts", "default", {}),
     ("configmaps", "kube-root-ca.crt", {"data": {"ca.crt": "a certificate"}}),
     ("configmaps", "istio-ca-root-cert", {"data": {"root-cert.pem": "a certificate"}}),
 )
-"""What a cluster and its mesh put into each namespace."""
+"""Objects that a cluster and its mesh create in each namespace."""
 
 
 @dataclass
 class Housekeeping:
-    """All of them."""
+    """Runs these controllers."""
 
     api: Api
     served: Served
     behaviour: Behaviour
     _ending: dict[str, float] = field(default_factory=dict)
-    """Since when a namespace is to go."""
+    """When the deletion of a namespace started, by uid."""
 
     def step(self) -> float | None:
-        """Brings everything one step on; says in how many seconds it wants another."""
+        """Do one step, and return the seconds until the next one."""
         due = []
         for namespace in self.api.store.objects(NAMESPACES):
             if "deletionTimestamp" in namespace["metadata"]:
                 due.append(self._end(namespace))
             else:
-                self._furnish(namespace)
+                self._add_default_objects(namespace)
         self._collect_garbage()
         for service in self.api.store.objects(SERVICES):
-            self._balance(service)
+            self._set_address(service)
         return min(due, default=None)
 
-    def _furnish(self, namespace: Object) -> None:
+    def _add_default_objects(self, namespace: Object) -> None:
         for plural, name, content in _IN_EACH_NAMESPACE:
             target = Target(self.served.named(plural), "v1", namespace["metadata"]["name"], name)
             if self.api.store.get(target.resource, target.namespace, name) is None:
                 self.api.create(target, {"metadata": {"name": name}, **content}, _OPTIONS)
 
     def _end(self, namespace: Object) -> float:
-        """A namespace goes when nothing is left in it."""
+        """Delete the objects of a namespace, then the namespace."""
         uid = namespace["metadata"]["uid"]
         since = self._ending.setdefault(uid, time.monotonic())
         left = since + self.behaviour.namespaces_end_after - time.monotonic()
@@ -63,10 +63,10 @@ class Housekeeping:
             self._delete(resource, one)
         if not content:
             self.api.store.remove(NAMESPACES, namespace)
-        return _AGAIN_SECONDS
+        return _RETRY_SECONDS
 
     def _collect_garbage(self) -> None:
-        """What belonged to something that is gone goes too."""
+        """Delete objects whose owners are deleted."""
         for namespace in self.api.store.objects(NAMESPACES):
             content = self.api.store.within(namespace["metadata"]["name"])
             there = {one["metadata"]["uid"] for _, one in content}
@@ -81,7 +81,8 @@ class Housekeeping:
         meta = one["metadata"]
         self.api.delete(Target(resource, resource.versions[0], meta["namespace"], meta["name"]), {}, _OPTIONS)
 
-    def _balance(self, service: Object) -> None:
+    def _set_address(self, service: Object) -> None:
         if service["spec"]["type"] == "LoadBalancer":
-            where = self.behaviour.load_balancer
-            self.api.write_status(SERVICES, service, {"loadBalancer": {"ingress": [where]} if where else {}})
+            address = self.behaviour.load_balancer
+            ingress = {"ingress": [address]} if address else {}
+            self.api.write_status(SERVICES, service, {"loadBalancer": ingress})

@@ -1,4 +1,4 @@
-"""What a request brings, on its way to the store: read, checked against the structure, completed."""
+"""Decode the object of a request, check it against its structure, and complete it."""
 
 import json
 import re
@@ -19,23 +19,23 @@ _WITHOUT_GENERATION = {"Namespace", "Service", "ConfigMap", "Secret", "ServiceAc
 
 @dataclass(frozen=True)
 class Options:
-    """How a request wants it."""
+    """The options of a request."""
 
     manager: str = "unknown"
-    """Who sets the fields."""
+    """The field manager."""
     force: bool = False
-    """Whether server-side apply takes fields from others."""
+    """Whether server-side apply overwrites fields of other managers."""
     dry_run: bool = False
-    """Whether all is done but the writing."""
+    """Whether nothing is stored."""
     validation: str = "Warn"
-    """What becomes of unknown fields: Strict refuses them, else they are dropped."""
+    """Validation of unknown fields: Strict refuses them, Warn and Ignore drop them."""
     warnings: list[str] = field(default_factory=list)
-    """What the one who asks should hear beside the answer."""
+    """Warnings for the response."""
 
 
 @dataclass(frozen=True)
 class Target:
-    """What a request is about."""
+    """The resource or object of a request."""
 
     resource: Resource
     version: str
@@ -45,25 +45,25 @@ class Target:
 
     @property
     def structure(self) -> Structure:
-        """The structure of such objects."""
+        """Return the structure of its objects."""
         return structure_of(self.resource, self.version)
 
     def manager(self, options: Options, operation: str) -> Manager:
-        """Who a request's fields belong to."""
+        """Return the field manager of a request."""
         api_version = self.resource.api_version(self.version)
         return Manager(options.manager, operation, api_version, self.subresource)
 
 
 def now() -> str:
-    """The time, as objects write it."""
+    """Return the current time in the format of objects."""
     return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def decoded(target: Target, new: Object, options: Options) -> Object:
-    """An object as a request brings it, without fields that are not known.
+    """Return the object of a request without its unknown fields.
 
     Raises:
-        StatusError: such a field is to be refused, or one has a value of a wrong type.
+        StatusError: unknown fields are refused, or a value has the wrong type.
     """
     new = without_nulls(new)
     found = list(misfits(target.structure, new))
@@ -82,15 +82,15 @@ def decoded(target: Target, new: Object, options: Options) -> Object:
         raise _not_handled(target, f"strict decoding error: {names}")
     if options.validation == "Warn":
         options.warnings.extend(f'unknown field "{misfit.path[1:]}"' for misfit in unknown)
-    known: Object = _known_part(target.structure, new)
+    known: Object = _known_fields(target.structure, new)
     return known
 
 
 def decoded_patch(target: Target, new: Object, options: Options) -> Object:
-    """An object as a patch makes it; its errors are worded otherwise.
+    """Return the patched object without its unknown fields. A patch has other error texts.
 
     Raises:
-        StatusError: as `decoded` does.
+        StatusError: as in `decoded`.
     """
     try:
         return decoded(target, new, options)
@@ -109,33 +109,33 @@ def _not_handled(target: Target, why: str) -> StatusError:
 
 def _wrong_type(misfit: Misfit) -> Cause:
     path, got = misfit.path[1:], _json_type(misfit.value)
-    wanted = {"map": "object", "list": "array", "numeric (int or float)": "integer"}
-    expected = wanted.get(str(misfit.expected), misfit.expected)
+    names = {"map": "object", "list": "array", "numeric (int or float)": "integer"}
+    expected = names.get(str(misfit.expected), misfit.expected)
     message = f'Invalid value: "{got}": {path} in body must be of type {expected}: "{got}"'
     return Cause("FieldValueTypeInvalid", path, message)
 
 
-def _known_part(structure: Structure, value: Any) -> Any:
+def _known_fields(structure: Structure, value: Any) -> Any:
     if isinstance(value, list):
-        return [_known_part(structure.items, item) for item in value]
+        return [_known_fields(structure.items, item) for item in value]
     if not isinstance(value, dict):
         return value
     below = {name: structure.field(name) for name in value}
-    return {n: _known_part(inner, value[n]) for n, inner in below.items() if inner is not None}
+    return {n: _known_fields(inner, value[n]) for n, inner in below.items() if inner is not None}
 
 
 def without_nulls(value: Any) -> Any:
-    """A value without what is null, which is the same as not there."""
+    """Return a value without its nulls, which mean absent fields."""
     if isinstance(value, dict):
         return {name: without_nulls(inner) for name, inner in value.items() if inner is not None}
     return [without_nulls(item) for item in value] if isinstance(value, list) else value
 
 
 def check_typed(target: Target, config: Object) -> None:
-    """Refuses what server-side apply cannot read.
+    """Check the types of a configuration for server-side apply.
 
     Raises:
-        StatusError: a field is not known or of a wrong type, or a list has an item twice.
+        StatusError: a field is unknown, a value has the wrong type, or a list has an item twice.
     """
     found = [_typed_error(misfit) for misfit in misfits(target.structure, config)]
     if not found:
@@ -172,8 +172,8 @@ def _json_type(value: Any) -> str:
     return _JSON_TYPES[type(value)]
 
 
-def own_part(target: Target, config: Object) -> Object:
-    """What of a configuration counts: through the object itself not its status, and the other way round."""
+def applicable_fields(target: Target, config: Object) -> Object:
+    """Return the fields that apply: without `status` for the object, without `spec` for its status."""
     if not target.resource.subresources.get("status"):
         return config
     other = "spec" if target.subresource == "status" else "status"
@@ -184,7 +184,7 @@ _KEPT: Sequence[str] = ("uid", "creationTimestamp", "generation", "deletionTimes
 
 
 def prepared(target: Target, live: Object | None, new: Object) -> Object:
-    """A new object with what only the server says of it."""
+    """Return a new object with the fields that only the server sets."""
     new = copied(new)
     new |= {"apiVersion": target.resource.api_version(target.version), "kind": target.resource.kind}
     meta = new["metadata"]
@@ -200,12 +200,12 @@ def prepared(target: Target, live: Object | None, new: Object) -> Object:
     if live:
         meta["resourceVersion"] = live["metadata"]["resourceVersion"]
     if "status" in target.resource.subresources:
-        _keep_other_part(target, live, new)
+        _keep_other_fields(target, live, new)
     return new
 
 
-def _keep_other_part(target: Target, live: Object | None, new: Object) -> None:
-    """Through an object itself its status cannot be changed, and the other way round."""
+def _keep_other_fields(target: Target, live: Object | None, new: Object) -> None:
+    """Keep `status` in a change of the object, and everything else in a change of its status."""
     if target.subresource == "status" and live:
         status = new.get("status", {})
         new.clear()
@@ -217,21 +217,21 @@ def _keep_other_part(target: Target, live: Object | None, new: Object) -> None:
 
 
 def count_generation(resource: Resource, live: Object | None, new: Object) -> None:
-    """Counts the changes of what is wanted of an object."""
+    """Increment the generation if the desired state changed."""
     if resource.kind in _WITHOUT_GENERATION:
         return
     if live is None:
         new["metadata"]["generation"] = 1
-    elif _wanted(live) != _wanted(new):
+    elif _desired(live) != _desired(new):
         new["metadata"]["generation"] = live["metadata"].get("generation", 0) + 1
 
 
-def _wanted(one: Object) -> Object:
+def _desired(one: Object) -> Object:
     return {name: value for name, value in one.items() if name not in {"metadata", "status", "apiVersion"}}
 
 
 def same(live: Object, new: Object) -> bool:
-    """Whether nothing has changed but the time."""
+    """Return whether two objects differ at most in the times of their managers."""
 
     def without_times(one: Object) -> Object:
         one = copied(one)

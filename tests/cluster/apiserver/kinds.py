@@ -1,17 +1,17 @@
-"""The kinds of objects that there are, and which of them a server serves."""
+"""The resources, and the ones that a server serves."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 Object = dict[str, Any]
-"""An object of the API, as it stands in JSON."""
+"""An object of the API, as JSON."""
 
 _VERBS = ("create", "delete", "deletecollection", "get", "list", "patch", "update", "watch")
 
 
 def copied(value: Any) -> Any:
-    """A copy of what stands in JSON; `copy.deepcopy` takes many times as long."""
+    """Return a deep copy of JSON. `copy.deepcopy` is many times slower."""
     if isinstance(value, dict):
         return {name: copied(inner) for name, inner in value.items()}
     return [copied(item) for item in value] if isinstance(value, list) else value
@@ -19,44 +19,44 @@ def copied(value: Any) -> Any:
 
 @dataclass(frozen=True)
 class Resource:
-    """A kind of objects, and how it is named."""
+    """A resource and its names."""
 
     group: str
-    """Empty for the core."""
+    """Empty for the core group."""
     versions: tuple[str, ...]
-    """The preferred one first. An object is the same in all of them."""
+    """The preferred version first. Objects are the same in all of them."""
     kind: str
     plural: str
     short: tuple[str, ...] = ()
     namespaced: bool = True
     categories: tuple[str, ...] = ()
     subresources: Mapping[str, tuple[str, tuple[str, ...]]] = field(default_factory=dict, hash=False)
-    """By name: the kind that it answers with, and its verbs."""
+    """The kind of the response and the verbs, by subresource."""
     custom: bool = False
     """Defined by a CustomResourceDefinition, not built in."""
 
     @property
     def singular(self) -> str:
-        """The name of one."""
+        """Return the singular name."""
         return self.kind.lower()
 
     @property
     def verbs(self) -> tuple[str, ...]:
-        """What can be done with it. A namespace is deleted one by one."""
+        """Return the verbs. Namespaces have no deletecollection."""
         return tuple(v for v in _VERBS if self.plural != "namespaces" or v != "deletecollection")
 
     @property
     def full_name(self) -> str:
-        """As errors name it: deployments.apps."""
+        """Return the name in errors: deployments.apps."""
         return f"{self.plural}.{self.group}" if self.group else self.plural
 
     @property
     def full_kind(self) -> str:
-        """As errors name it: Deployment.apps."""
+        """Return the kind in errors: Deployment.apps."""
         return f"{self.kind}.{self.group}" if self.group else self.kind
 
     def api_version(self, version: str | None = None) -> str:
-        """What stands in an object's apiVersion; without an argument in the preferred version."""
+        """Return the `apiVersion` of objects, by default in the preferred version."""
         version = version or self.versions[0]
         return f"{self.group}/{version}" if self.group else version
 
@@ -127,7 +127,7 @@ ANY_PLANE = (
     _core("ServiceAccount", "serviceaccounts", "sa"),
     CRDS,
 )
-"""What each API server serves."""
+"""Resources of each API server."""
 
 WORKLOADS = (
     PODS,
@@ -144,7 +144,7 @@ WORKLOADS = (
     _built_in("networking.k8s.io", "NetworkPolicy", "networkpolicies", "netpol"),
     _built_in("networking.k8s.io", "Ingress", "ingresses", "ing", **_POLICY),
 )
-"""What a cluster serves beside."""
+"""Additional resources of a cluster."""
 
 ISTIO = (
     _istio("networking.istio.io", "v1 v1beta1 v1alpha3", "DestinationRule", "destinationrules", "dr"),
@@ -157,7 +157,7 @@ ISTIO = (
     _istio("security.istio.io", "v1 v1beta1", "RequestAuthentication", "requestauthentications", "ra"),
     _istio("telemetry.istio.io", "v1 v1alpha1", "Telemetry", "telemetries", "telemetry"),
 )
-"""What belongs to the mesh."""
+"""Resources of the mesh."""
 
 GATEWAY_API = (
     _gateway_api("GatewayClass", "gatewayclasses", "gc", namespaced=False),
@@ -168,7 +168,7 @@ GATEWAY_API = (
 
 
 def only(resources: Iterable[Resource], *, v1: bool) -> tuple[Resource, ...]:
-    """Istio's resources in v1 alone, or without it: as a mesh before Istio 1.22 serves them."""
+    """Return resources with v1 as their only version, or without v1 as before Istio 1.22."""
     return tuple(
         Resource(**{**vars(one), "versions": tuple(v for v in one.versions if (v == "v1") is v1)})
         for one in resources
@@ -176,7 +176,7 @@ def only(resources: Iterable[Resource], *, v1: bool) -> tuple[Resource, ...]:
 
 
 class Served:
-    """The resources that a server serves."""
+    """The resources of a server."""
 
     def __init__(self, resources: Iterable[Resource]) -> None:
         self._resources = tuple(resources)
@@ -185,7 +185,7 @@ class Served:
         return iter(self._resources)
 
     def groups(self) -> dict[str, dict[str, list[Resource]]]:
-        """By group and version, the preferred version first."""
+        """Return the resources by group and version, the preferred version first."""
         found: dict[str, dict[str, list[Resource]]] = {}
         for resource in self._resources:
             for version in resource.versions:
@@ -193,14 +193,14 @@ class Served:
         return found
 
     def find(self, group: str, version: str, plural: str) -> Resource | None:
-        """The resource at a path, if it is served there."""
+        """Return the resource of a path, or None."""
         return next((r for r in self.groups().get(group, {}).get(version, []) if r.plural == plural), None)
 
     def named(self, name: str) -> Resource:
-        """The resource that a test names: plural, with its group where two have that name.
+        """Return a resource by its plural, with the group if the plural is ambiguous.
 
         Raises:
-            LookupError: none, or two.
+            LookupError: no resource has the name, or two have it.
         """
         found = [r for r in self._resources if name in {r.plural, r.full_name}]
         if len(found) != 1:

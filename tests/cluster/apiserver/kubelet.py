@@ -1,11 +1,11 @@
-"""The one node of the cluster: it takes the pods, makes them ready or not, and lets them go."""
+"""The only node of the cluster: it starts and stops the pods."""
 
 import time
 from dataclasses import dataclass, field
 
 from apiserver.api import Api
 from apiserver.behaviour import Behaviour, Failure
-from apiserver.events import tell
+from apiserver.events import record_event
 from apiserver.incoming import now
 from apiserver.kinds import PODS, Object
 
@@ -17,7 +17,7 @@ _WAITING = {
     "ContainerCreating": "",
     "PodInitializing": "",
 }
-_TOLD = {
+_EVENTS = {
     "ImagePullBackOff": [
         ("Failed", 'Failed to pull image "{image}": not found'),
         ("BackOff", 'Back-off pulling image "{image}"'),
@@ -29,43 +29,43 @@ _TOLD = {
     "Pending": [("FailedScheduling", "0/1 nodes are available: 1 Insufficient memory.")],
 }
 
-_BEFORE_THE_START = {"ImagePullBackOff", "Pending"}
-"""They cannot befall a pod that runs."""
+_BEFORE_START = {"ImagePullBackOff", "Pending"}
+"""Failures that never affect a running pod."""
 
 
 @dataclass
 class Kubelet:
-    """Plays the scheduler and the kubelet."""
+    """The scheduler and the kubelet."""
 
     api: Api
     behaviour: Behaviour
     _seen: dict[str, float] = field(default_factory=dict)
-    """When a pod was first seen, or first seen to go."""
-    _told: set[tuple[str, str]] = field(default_factory=set)
+    """When a pod, or its deletion, was first seen."""
+    _recorded: set[tuple[str, str]] = field(default_factory=set)
     _addresses: int = 1
 
     def step(self) -> float | None:
-        """Looks after all pods; says in how many seconds it is to look again at the latest."""
-        due = [self._look_after(pod) for pod in self.api.store.objects(PODS)]
+        """Update all pods, and return the seconds until the next step."""
+        due = [self._update(pod) for pod in self.api.store.objects(PODS)]
         return min((seconds for seconds in due if seconds is not None), default=None)
 
-    def _look_after(self, pod: Object) -> float | None:
-        going = "deletionTimestamp" in pod["metadata"]
-        age = self._age(pod["metadata"]["uid"] + ("-" if going else ""))
-        if going:
+    def _update(self, pod: Object) -> float | None:
+        terminating = "deletionTimestamp" in pod["metadata"]
+        age = self._age(pod["metadata"]["uid"] + ("-" if terminating else ""))
+        if terminating:
             if age < self.behaviour.gone_after:
                 return self.behaviour.gone_after - age
             self.api.store.remove(PODS, pod)
             return None
         failure = self._failure(pod)
         if failure == "Pending":
-            self._tell(pod, failure)
+            self._record(pod, failure)
             return None
         if not pod["spec"].get("nodeName"):
             pod["spec"]["nodeName"] = NODE
             pod = self.api.store.put(PODS, pod)
         if failure:
-            self._tell(pod, failure)
+            self._record(pod, failure)
             self._write(pod, failure)
             return None
         if age < self.behaviour.ready_after:
@@ -79,22 +79,22 @@ class Kubelet:
         known = (self.behaviour.failures.get(name) for name in (deployment_of(pod), *images))
         failure = next((one for one in known if one), None)
         runs = pod["status"]["phase"] == "Running"
-        return None if runs and failure in _BEFORE_THE_START else failure
+        return None if runs and failure in _BEFORE_START else failure
 
     def _age(self, key: str) -> float:
         return time.monotonic() - self._seen.setdefault(key, time.monotonic())
 
-    def _tell(self, pod: Object, failure: str) -> None:
+    def _record(self, pod: Object, failure: str) -> None:
         key = (pod["metadata"]["uid"], failure)
-        if key in self._told:
+        if key in self._recorded:
             return
-        self._told.add(key)
-        for reason, message in _TOLD.get(failure, []):
+        self._recorded.add(key)
+        for reason, message in _EVENTS.get(failure, []):
             text = _worded(message, pod, pod["spec"]["containers"][0])
-            tell(self.api, "Warning", reason, PODS, pod, text)
+            record_event(self.api, "Warning", reason, PODS, pod, text)
 
     def _write(self, pod: Object, failure: str | None) -> None:
-        """Writes what became of a pod. A sidecar works although the application does not."""
+        """Write the status of a pod. A failure of the application does not affect the sidecar."""
         spec, status = pod["spec"], pod["status"]
         address = status.get("podIP") or self._address()
         running = failure in {None, "Unready", "CrashLoopBackOff"}
@@ -120,7 +120,7 @@ class Kubelet:
 
 
 def deployment_of(pod: Object) -> str:
-    """The name of the deployment that a pod belongs to; empty if it belongs to none."""
+    """Return the name of a pod's deployment, or an empty string."""
     owners = pod["metadata"].get("ownerReferences", [])
     return str(owners[0]["name"].rpartition("-")[0]) if owners else ""
 

@@ -1,4 +1,4 @@
-"""The patches that are no server-side apply: JSON patch, merge patch, strategic merge patch."""
+"""JSON patch, merge patch and strategic merge patch."""
 
 from typing import Any
 
@@ -8,10 +8,10 @@ from apiserver.structure import Structure
 
 
 def json_patched(value: Any, operations: list[dict[str, Any]]) -> Any:
-    """A value after a JSON patch (RFC 6902).
+    """Return a value after a JSON patch (RFC 6902).
 
     Raises:
-        StatusError: a path is not there, or a test fails; the server does not say which.
+        StatusError: a path does not exist, or a test fails. The message does not name it.
     """
     root = {"": copied(value)}
     try:
@@ -63,14 +63,14 @@ def _add(root: Any, path: list[str], value: Any) -> None:
     if isinstance(parent, dict):
         parent[last] = value
         return
-    place = len(parent) if last == "-" else int(last)
-    if place > len(parent):
+    index = len(parent) if last == "-" else int(last)
+    if index > len(parent):
         raise IndexError(last)
-    parent.insert(place, value)
+    parent.insert(index, value)
 
 
 def merge_patched(value: Any, patch: Any) -> Any:
-    """A value after a merge patch (RFC 7386)."""
+    """Return a value after a merge patch (RFC 7386)."""
     if not isinstance(patch, dict):
         return patch
     merged = dict(value) if isinstance(value, dict) else {}
@@ -83,7 +83,7 @@ def merge_patched(value: Any, patch: Any) -> Any:
 
 
 def strategically_patched(structure: Structure, value: Any, patch: Any) -> Any:
-    """A value after a strategic merge patch: lists are merged by their keys."""
+    """Return a value after a strategic merge patch, which merges lists by their keys."""
     if isinstance(patch, list) and structure.merge_key and isinstance(value, list):
         return _list_patched(structure, value, patch)
     if not isinstance(patch, dict):
@@ -106,11 +106,11 @@ def _list_patched(structure: Structure, items: list[Any], patch: list[Any]) -> l
     if key is None or {"$patch": "replace"} in patch:
         return [item for item in patch if item != {"$patch": "replace"}]
     for change in patch:
-        place = next((n for n, item in enumerate(merged) if item.get(key) == change.get(key)), None)
+        index = next((n for n, item in enumerate(merged) if item.get(key) == change.get(key)), None)
         if change.get("$patch") == "delete":
             merged = [item for item in merged if item.get(key) != change.get(key)]
-        elif place is None:
+        elif index is None:
             merged.append(strategically_patched(structure.items, None, change))
         else:
-            merged[place] = strategically_patched(structure.items, merged[place], change)
+            merged[index] = strategically_patched(structure.items, merged[index], change)
     return merged

@@ -1,4 +1,4 @@
-"""A server that runs in a thread of the test, and all that a test wants of it."""
+"""An API server in a thread of the test, with methods for tests."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -6,10 +6,10 @@ from pathlib import Path
 
 import yaml
 
-from apiserver.admission import Addresses, Guard, Injector
+from apiserver.admission import Addresses, Injector, PodGuard
 from apiserver.api import Api
 from apiserver.behaviour import Behaviour, Failure, Run
-from apiserver.faults import Asked, Faults, When, always
+from apiserver.faults import Faults, RecordedRequest, When, always
 from apiserver.host import ADDRESS, Controller, Host
 from apiserver.housekeeping import Housekeeping
 from apiserver.incoming import Options, Target, now
@@ -22,12 +22,12 @@ from apiserver.workloads import Workloads
 
 
 class Plane:
-    """An API server, with the cluster behind it."""
+    """An API server with its cluster."""
 
     def __init__(self, name: str, resources: Sequence[Resource], folder: Path) -> None:
         self.name = name
         self.kubeconfig = folder / f"{name}.kubeconfig"
-        """Leads here; `kubeconfig_for` writes others."""
+        """The kubeconfig of this server; `kubeconfig_for` writes others."""
         self.behaviour = Behaviour()
         self.served = Served(resources)
         self.api = Api()
@@ -36,77 +36,77 @@ class Plane:
         self.controllers: list[Controller] = [Housekeeping(self.api, self.served, self.behaviour)]
         if any(resource.plural == "pods" for resource in resources):
             self.controllers += [Workloads(self.api, self.behaviour), Kubelet(self.api, self.behaviour)]
-        guard = Guard(self.api.store, self.served.named("serviceaccounts"))
+        guard = PodGuard(self.api.store, self.served.named("serviceaccounts"))
         injector = Injector(self.api.store, self.behaviour)
         self.api.admission += [Addresses().admit, injector.admit, guard.admit]
         self._host = Host(name, self.server, self.api.store, self.controllers)
-        self._furnish()
+        self._add_default_objects()
 
-    # -- what is there
+    # -- objects
 
     def objects(self, kind: str, namespace: str = "", labels: str = "") -> list[Object]:
-        """The objects of a kind, which is named in the plural, with its group where two have that name."""
+        """Return the objects of a kind. The name is the plural, with the group if the plural is ambiguous."""
         resource = self.served.named(kind)
         matches = selected(resource.kind, labels, "")
         found = self.api.objects(Target(resource, resource.versions[0], namespace))
         return [one for one in found if matches(one)]
 
     def names(self, kind: str, namespace: str = "", labels: str = "") -> list[str]:
-        """Their names."""
+        """Return the names of these objects."""
         return [one["metadata"]["name"] for one in self.objects(kind, namespace, labels)]
 
     def get(self, kind: str, name: str, namespace: str = "") -> Object | None:
-        """An object, or None."""
+        """Return an object, or None."""
         return self.api.store.get(self.served.named(kind), namespace, name)
 
-    def make(self, kind: str, one: Object, namespace: str = "", manager: str = "somebody-else") -> Object:
-        """Makes an object, as somebody else than the scripts."""
+    def create(self, kind: str, one: Object, namespace: str = "", manager: str = "another-tool") -> Object:
+        """Create an object, as another field manager than the scripts."""
         return self.api.create(self._target(kind, namespace), one, Options(manager=manager))
 
     def change(
-        self, kind: str, name: str, patch: Object, namespace: str = "", manager: str = "somebody-else"
+        self, kind: str, name: str, patch: Object, namespace: str = "", manager: str = "another-tool"
     ) -> Object:
-        """Changes an object by a merge patch, as somebody else than the scripts."""
+        """Apply a merge patch, as another field manager than the scripts."""
         target = self._target(kind, namespace, name)
         return self.api.patch(target, "application/merge-patch+json", patch, Options(manager=manager))[0]
 
     def delete(self, kind: str, name: str, namespace: str = "") -> None:
-        """Deletes an object, as somebody else than the scripts."""
+        """Delete an object."""
         self.api.delete(self._target(kind, namespace, name), {}, Options())
 
-    def make_namespace(self, name: str, labels: Mapping[str, str] | None = None) -> Object:
-        """Makes a namespace, as somebody else than the scripts."""
-        return self.make("namespaces", {"metadata": {"name": name, "labels": dict(labels or {})}})
+    def create_namespace(self, name: str, labels: Mapping[str, str] | None = None) -> Object:
+        """Create a namespace, as another field manager than the scripts."""
+        return self.create("namespaces", {"metadata": {"name": name, "labels": dict(labels or {})}})
 
-    # -- what it was asked
+    # -- requests
 
-    def asked(self) -> list[Asked]:
-        """All requests since the start, or since `forget_requests`."""
-        return list(self.server.asked)
+    def requests(self) -> list[RecordedRequest]:
+        """Return all requests since the start, or since `forget_requests`."""
+        return list(self.server.requests)
 
-    def writes(self) -> list[Asked]:
-        """Those that were to change something, also where they were refused."""
-        return [asked for asked in self.asked() if asked.writes]
+    def writes(self) -> list[RecordedRequest]:
+        """Return the requests that write objects, refused ones included."""
+        return [request for request in self.requests() if request.writes]
 
     def forget_requests(self) -> None:
-        """Forgets what it was asked."""
-        self.server.asked.clear()
+        """Clear the recorded requests."""
+        self.server.requests.clear()
 
     def settle(self) -> None:
-        """Waits until the controllers have nothing to do."""
+        """Wait until the controllers are idle."""
         self._host.settle()
 
     @contextmanager
     def nothing_changes(self) -> Iterator[None]:
-        """Nothing that a client does meanwhile changes an object, or tries to."""
+        """Assert that no request changes an object, or tries to, until the context ends."""
         self.settle()
-        before, asked = self.state(), len(self.server.asked)
+        before, count = self.state(), len(self.server.requests)
         yield
-        assert [str(one) for one in self.server.asked[asked:] if one.writes] == []
+        assert [str(one) for one in self.server.requests[count:] if one.writes] == []
         assert self.state() == before
 
     def state(self) -> dict[str, str]:
-        """Which object is in which version: who compares two of them sees what has changed."""
+        """Return the version of each object, to compare two states."""
         return {
             "/".join(
                 (resource.full_name, one["metadata"].get("namespace", ""), one["metadata"]["name"])
@@ -115,43 +115,43 @@ class Plane:
             for one in self.api.store.objects(resource)
         }
 
-    # -- how it behaves
+    # -- behavior
 
     def deployments_fail(self, name: str, reason: Failure = "ImagePullBackOff") -> None:
-        """From now on the pods of a deployment, or of an image, do not get ready."""
+        """Keep new pods of a deployment, or of an image, from getting ready."""
         self.behaviour.failures[name] = reason
 
     def deployments_work(self) -> None:
-        """From now on all pods get ready again."""
+        """Let all pods get ready again."""
         self.behaviour.failures.clear()
 
-    def say(self, container: str, *lines: str) -> None:
-        """Containers of that name (or the one that is named pod/container) write these lines."""
+    def write_logs(self, container: str, *lines: str) -> None:
+        """Append log lines to a container, or to all containers of a name."""
         self.behaviour.logs.setdefault(container, []).extend(lines)
 
-    def runs(self, run: Run) -> None:
-        """From now on this says how a command is run in a container."""
+    def exec_with(self, run: Run) -> None:
+        """Set how `kubectl exec` runs a command."""
         self.behaviour.run = run
 
     def refuse(self, status: int, when: When = always) -> None:
-        """From now on requests are refused with a status: 401, 403, 429, 500 or 503."""
+        """Refuse matching requests with a status: 401, 403, 429, 500 or 503."""
         self.faults.refusals.append((status, when))
 
-    def fall_silent(self, when: When = always) -> None:
-        """From now on requests get no answer."""
+    def stop_responding(self, when: When = always) -> None:
+        """Accept matching requests and never respond."""
         self.faults.silences.append(when)
 
     def recover(self) -> None:
-        """Ends all refusals and silences, and answers again."""
+        """Remove all faults, and listen again."""
         self.faults.clear()
         self._host.listen()
 
     def refuse_connections(self) -> None:
-        """From now on nobody listens on the port, until `recover`."""
+        """Stop listening until `recover`."""
         self._host.close()
 
     def kubeconfig_for(self, path: Path, server: str | None = None) -> Path:
-        """Writes a kubeconfig that leads here, or to another server."""
+        """Write a kubeconfig for this server, or for another URL."""
         config = {
             "apiVersion": "v1",
             "kind": "Config",
@@ -165,17 +165,17 @@ class Plane:
 
     @property
     def url(self) -> str:
-        """Where it listens."""
+        """Return its URL."""
         return f"http://{ADDRESS}:{self.port}"
 
     @property
     def port(self) -> int:
-        """Its port there."""
+        """Return its port."""
         return self._host.port
 
     @contextmanager
     def running(self) -> Iterator["Plane"]:
-        """Answers on a port of its own until the context ends."""
+        """Serve on a free port until the context ends."""
         with self._host.running():
             self.kubeconfig_for(self.kubeconfig)
             yield self
@@ -184,14 +184,14 @@ class Plane:
         resource = self.served.named(kind)
         return Target(resource, resource.versions[0], namespace, name)
 
-    def _furnish(self) -> None:
-        """What is in every cluster."""
+    def _add_default_objects(self) -> None:
+        """Create the objects of every cluster."""
         for name in ("default", "kube-system"):
-            self.make_namespace(name)
+            self.create_namespace(name)
         for resource in self.served:
             if resource.custom:
-                made = self.make("customresourcedefinitions", _definition(resource), manager="the-mesh")
-                self.api.write_status(CRDS, made, _definition_status(resource))
+                created = self.create("customresourcedefinitions", _definition(resource), manager="mesh")
+                self.api.write_status(CRDS, created, _definition_status(resource))
 
 
 def _definition(resource: Resource) -> Object:

@@ -1,4 +1,4 @@
-"""What an object must not say although its structure allows it."""
+"""Validation rules beyond the structure."""
 
 import re
 from collections.abc import Callable, Iterator
@@ -31,8 +31,8 @@ _LABEL_KINDS = {"Namespace", "Service"}
 _SERVICE_TYPES = ("ClusterIP", "ExternalName", "LoadBalancer", "NodePort")
 
 
-def offences(group: str, old: Object | None, new: Object) -> Iterator[Cause]:
-    """What is wrong with an object, and with its change."""
+def rule_violations(group: str, old: Object | None, new: Object) -> Iterator[Cause]:
+    """Yield the causes why an object, or its change, is invalid."""
     yield from _metadata(new)
     known = _RULES.get((group, new["kind"]))
     if known:

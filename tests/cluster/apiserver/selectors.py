@@ -19,27 +19,22 @@ _FIELDS: Mapping[str, tuple[str, ...]] = {
     "Namespace": ("status.phase",),
     "Secret": ("type",),
 }
-"""What can be selected by, beside name and namespace."""
+"""Selectable fields in addition to name and namespace."""
 
 
 def selected(kind: str, labels: str, fields: str) -> Matches:
-    """Whether an object is what two selectors select.
+    """Return a predicate for two selectors.
 
     Raises:
-        StatusError: a selector is wrong.
+        StatusError: a selector is invalid.
     """
     checks = [_label_check(part) for part in re.split(r",(?![^(]*\))", labels) if part.strip()]
     checks += [_field_check(kind, part) for part in fields.split(",") if part.strip()]
     return lambda one: all(check(one) for check in checks)
 
 
-def has_labels(wanted: Mapping[str, str]) -> Matches:
-    """Whether an object has these labels; none has, where none are wanted."""
-    return lambda one: bool(wanted) and wanted.items() <= labels_of(one).items()
-
-
 def labels_of(one: Object) -> Mapping[str, str]:
-    """An object's labels."""
+    """Return the labels of an object."""
     found: Mapping[str, str] = one["metadata"].get("labels") or {}
     return found
 

@@ -1,4 +1,4 @@
-"""The server as HTTP clients see it: paths, bodies, watches."""
+"""The HTTP interface: paths, bodies, watches."""
 
 import asyncio
 import contextlib
@@ -14,7 +14,7 @@ from aiohttp import web
 from apiserver import discovery, errors
 from apiserver.api import APPLY_PATCH, JSON_PATCH, MERGE_PATCH, STRATEGIC_PATCH, Api
 from apiserver.errors import StatusError
-from apiserver.faults import Asked, Faults
+from apiserver.faults import Faults, RecordedRequest
 from apiserver.incoming import Options, Target
 from apiserver.kinds import Object, Served
 from apiserver.selectors import Matches, selected
@@ -29,47 +29,47 @@ _MAX_BODY = 4 * 1024 * 1024
 
 @dataclass
 class Server:
-    """Answers requests, and remembers them."""
+    """Serves requests and records them."""
 
     api: Api
     served: Served
     streams: Streams
     faults: Faults = field(default_factory=Faults)
-    asked: list[Asked] = field(default_factory=list)
+    requests: list[RecordedRequest] = field(default_factory=list)
 
     def application(self) -> web.Application:
-        """For aiohttp to run."""
+        """Return the application for aiohttp."""
         app = web.Application(client_max_size=_MAX_BODY)
         app.router.add_route("*", "/{path:.*}", self._handle)
         return app
 
     async def _handle(self, request: web.Request) -> web.StreamResponse:
         agent = request.headers.get("User-Agent", "")
-        asked = Asked(request.method, request.path, dict(request.query), agent)
-        self.asked.append(asked)
-        while self.faults.is_silent(asked):
+        recorded = RecordedRequest(request.method, request.path, dict(request.query), agent)
+        self.requests.append(recorded)
+        while self.faults.is_silent(recorded):
             await asyncio.sleep(_SILENCE_SECONDS)
         try:
-            self.faults.check(asked)
-            response = await self._answer(request, asked)
+            self.faults.check(recorded)
+            response = await self._respond(request, recorded)
         except StatusError as error:
             response = _json(error.body, status=error.code)
-        asked.status = response.status
+        recorded.status = response.status
         return response
 
-    async def _answer(self, request: web.Request, asked: Asked) -> web.StreamResponse:
+    async def _respond(self, request: web.Request, recorded: RecordedRequest) -> web.StreamResponse:
         parts = [part for part in request.path.split("/") if part]
         if target := self._target(parts):
-            return await self._on_objects(request, target, asked)
-        said = self._about_itself(parts, request.headers.get("Accept", ""))
-        if said is not None:
-            return said
+            return await self._on_objects(request, target, recorded)
+        discovered = self._discovery(parts, request.headers.get("Accept", ""))
+        if discovered is not None:
+            return discovered
         if parts[:1] in (["api"], ["apis"]) and len(parts) > 2:
             raise errors.no_such_path()
         return web.Response(status=404, text="404 page not found\n")
 
     def _target(self, parts: list[str]) -> Target | None:
-        """What a path means: [/api/VERSION | /apis/GROUP/VERSION][/namespaces/NS]/PLURAL[/NAME[/SUB]]."""
+        """Parse a path: [/api/VERSION | /apis/GROUP/VERSION][/namespaces/NS]/PLURAL[/NAME[/SUB]]."""
         group, prefix = ("", 2) if parts[:1] == ["api"] else ("/".join(parts[1:2]), 3)
         if parts[:1] not in (["api"], ["apis"]) or len(parts) <= prefix:
             return None
@@ -81,7 +81,7 @@ class Server:
             return None
         return Target(resource, version, namespace, *rest[1:3])
 
-    def _about_itself(self, parts: list[str], accept: str) -> web.Response | None:
+    def _discovery(self, parts: list[str], accept: str) -> web.Response | None:
         if parts in (["readyz"], ["livez"], ["healthz"]):
             return web.Response(text="ok")
         if parts == ["version"]:
@@ -105,7 +105,9 @@ class Server:
         group_version = _group_version(parts)
         return discovery.api_resources(self.served, *group_version) if group_version else None
 
-    async def _on_objects(self, request: web.Request, target: Target, asked: Asked) -> web.StreamResponse:
+    async def _on_objects(
+        self, request: web.Request, target: Target, recorded: RecordedRequest
+    ) -> web.StreamResponse:
         if target.subresource == "log":
             return await self.streams.log(request, self.api.get(target))
         if target.subresource == "exec":
@@ -113,10 +115,12 @@ class Server:
         if target.subresource and target.subresource not in target.resource.subresources:
             raise errors.no_such_path()
         if request.method == "GET":
-            return await self._read(request, target, asked)
+            return await self._read(request, target, recorded)
         return await self._change(request, target)
 
-    async def _read(self, request: web.Request, target: Target, asked: Asked) -> web.StreamResponse:
+    async def _read(
+        self, request: web.Request, target: Target, recorded: RecordedRequest
+    ) -> web.StreamResponse:
         as_table = ACCEPT in request.headers.get("Accept", "")
         query = request.query
         if target.name and target.subresource == "scale":
@@ -129,7 +133,7 @@ class Server:
             target.resource.kind, query.get("labelSelector", ""), query.get("fieldSelector", "")
         )
         if query.get("watch") in {"1", "true"}:
-            asked.status = 200
+            recorded.status = 200  # before the stream ends
             return await watch(request, self.api.store, target, matches, as_table=as_table)
         return _json(self._listed(target, matches, as_table=as_table))
 
@@ -154,8 +158,8 @@ class Server:
             raise errors.unknown_format()
         body = _parsed(await request.text())
         options = _options(request)
-        status, said = self._changed(request, target, body, options)
-        response = _json(said, status)
+        status, changed = self._changed(request, target, body, options)
+        response = _json(changed, status)
         for warning in options.warnings:
             response.headers.add("Warning", f"299 - {json.dumps(warning)}")
         return response
@@ -172,8 +176,8 @@ class Server:
         if request.method == "PUT":
             return 200, self.api.update(target, body, options)
         if request.method == "PATCH":
-            changed, made = self.api.patch(target, request.content_type, body, options)
-            return 201 if made else 200, changed
+            changed, created = self.api.patch(target, request.content_type, body, options)
+            return 201 if created else 200, changed
         message = "the server does not allow this method on the requested resource"
         raise StatusError(405, "MethodNotAllowed", message, {})
 
@@ -190,24 +194,24 @@ class Server:
         matches = selected(
             target.resource.kind, query.get("labelSelector", ""), query.get("fieldSelector", "")
         )
-        gone = [one for one in self.api.objects(target) if matches(one)]
-        for one in gone:
+        removed = [one for one in self.api.objects(target) if matches(one)]
+        for one in removed:
             meta = one["metadata"]
             each = Target(target.resource, target.version, meta.get("namespace", ""), meta["name"])
-            with contextlib.suppress(StatusError):  # gone by itself meanwhile
+            with contextlib.suppress(StatusError):  # deleted in the meantime
                 self.api.delete(each, body, options)
-        return {"kind": f"{target.resource.kind}List", "apiVersion": "v1", "metadata": {}, "items": gone}
+        return {"kind": f"{target.resource.kind}List", "apiVersion": "v1", "metadata": {}, "items": removed}
 
 
 def _group_version(parts: list[str]) -> tuple[str, str] | None:
-    """The group and version of api/VERSION or apis/GROUP/VERSION."""
+    """Return the group and version of api/VERSION or apis/GROUP/VERSION."""
     if parts[:1] == ["api"] and len(parts) == 2:
         return "", parts[1]
     return (parts[1], parts[2]) if parts[:1] == ["apis"] and len(parts) == 3 else None
 
 
 def _json(body: Any, status: int = 200) -> web.Response:
-    """An answer without blanks, as those know it who look for a text in it."""
+    """Return compact JSON, as a real server does: the scripts search for texts in it."""
     return web.json_response(body, status=status, dumps=partial(json.dumps, separators=(",", ":")))
 
 
@@ -224,7 +228,7 @@ def _options(request: web.Request) -> Options:
 
 
 def _parsed(text: str) -> Any:
-    """A body, JSON or YAML.
+    """Parse a body as JSON or YAML.
 
     Raises:
         StatusError: it is neither.

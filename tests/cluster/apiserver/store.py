@@ -1,4 +1,4 @@
-"""The objects of a server, each change of them under a number that only grows, and who watches them."""
+"""The objects of a server, with a version for each change, and listeners."""
 
 import threading
 from collections.abc import Callable
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from apiserver.kinds import Object, Resource, copied
 
 Key = tuple[str, str, str]
-"""Full name of the resource, namespace, name."""
+"""Full name of the resource, namespace and name."""
 
 
 @dataclass(frozen=True)
@@ -18,11 +18,11 @@ class Change:
     resource: Resource
     before: Object | None
     after: Object | None
-    """None: it is gone."""
+    """None: the object was removed."""
 
     @property
     def last(self) -> Object:
-        """The object as it is, or as it was when it went."""
+        """Return the object after the change, or before its removal."""
         found = self.after or self.before
         assert found is not None
         return found
@@ -32,7 +32,7 @@ Listener = Callable[[Change], None]
 
 
 class Store:
-    """All objects. Whoever reads and then writes holds `lock` meanwhile."""
+    """All objects. Hold `lock` between a read and the write that depends on it."""
 
     def __init__(self) -> None:
         self.lock = threading.RLock()
@@ -43,13 +43,13 @@ class Store:
         self._listeners: list[Listener] = []
 
     def get(self, resource: Resource, namespace: str, name: str) -> Object | None:
-        """A copy of an object, or None."""
+        """Return a copy of an object, or None."""
         with self.lock:
             found = self._objects.get((resource.full_name, namespace, name))
             return dict(copied(found)) if found else None
 
     def objects(self, resource: Resource, namespace: str = "") -> list[Object]:
-        """Copies of the objects of a kind, in order of their names; of all namespaces where none is named."""
+        """Return copies of the objects of a resource by name, of one namespace or of all."""
         with self.lock:
             return [
                 copied(found)
@@ -58,7 +58,7 @@ class Store:
             ]
 
     def within(self, namespace: str) -> list[tuple[Resource, Object]]:
-        """All that is in a namespace."""
+        """Return all objects of a namespace."""
         with self.lock:
             return [
                 (self._resources[key], copied(found))
@@ -67,7 +67,7 @@ class Store:
             ]
 
     def put(self, resource: Resource, new: Object) -> Object:
-        """Writes an object, under the next number."""
+        """Write an object with the next version."""
         with self.lock:
             self.version += 1
             new["metadata"]["resourceVersion"] = str(self.version)
@@ -75,31 +75,31 @@ class Store:
             before = self._objects.get(key)
             self._objects[key] = copied(new)
             self._resources[key] = resource
-            self._tell(Change(self.version, resource, before, self._objects[key]))
+            self._notify(Change(self.version, resource, before, self._objects[key]))
             return new
 
     def remove(self, resource: Resource, old: Object) -> None:
-        """Removes an object, if it is there."""
+        """Remove an object if it exists."""
         with self.lock:
             before = self._objects.pop(_key(resource, old), None)
             if before is not None:
                 self.version += 1
-                gone = copied(before)
-                gone["metadata"]["resourceVersion"] = str(self.version)
-                self._tell(Change(self.version, resource, gone, None))
+                removed = copied(before)
+                removed["metadata"]["resourceVersion"] = str(self.version)
+                self._notify(Change(self.version, resource, removed, None))
 
     def since(self, version: int, listener: Listener) -> list[Change]:
-        """The changes after a version; those to come go to the listener, until it is `forget`ten."""
+        """Return the changes after a version, and add a listener for later ones until `forget`."""
         with self.lock:
             self._listeners.append(listener)
             return [change for change in self._history if change.version > version]
 
     def forget(self, listener: Listener) -> None:
-        """Tells a listener nothing more."""
+        """Remove a listener."""
         with self.lock:
             self._listeners.remove(listener)
 
-    def _tell(self, change: Change) -> None:
+    def _notify(self, change: Change) -> None:
         self._history.append(change)
         for listener in tuple(self._listeners):
             listener(change)

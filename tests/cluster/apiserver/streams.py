@@ -1,4 +1,4 @@
-"""Logs of containers, and commands that run in them."""
+"""Logs of containers, and commands in them."""
 
 import asyncio
 import json
@@ -28,13 +28,13 @@ _NOT_STARTED = {
 
 @dataclass
 class Streams:
-    """What flows from containers."""
+    """Serves logs and commands."""
 
     store: Store
     behaviour: Behaviour
 
     async def log(self, request: web.Request, pod: Object) -> web.StreamResponse:
-        """Answers with what a container has written; with `follow`, as long as its pod is there."""
+        """Stream the log of a container; with `follow`, until its pod is deleted."""
         container = _container(pod, request.query.get("container"))
         _check_started(pod, container)
         response = web.StreamResponse(headers={"Content-Type": "text/plain"})
@@ -48,7 +48,7 @@ class Streams:
             lines = self._lines(pod, container)
             new, sent = lines[sent:], len(lines)
             await response.write("".join(f"{stamp}{line}\n" for line in new).encode())
-            if request.query.get("follow") != "true" or not self._is_there(pod):
+            if request.query.get("follow") != "true" or not self._exists(pod):
                 return response
             await asyncio.sleep(_POLL_SECONDS)
 
@@ -56,13 +56,13 @@ class Streams:
         logs, name = self.behaviour.logs, container["name"]
         return tuple(logs.get(f"{pod['metadata']['name']}/{name}", logs.get(name, ())))
 
-    def _is_there(self, pod: Object) -> bool:
+    def _exists(self, pod: Object) -> bool:
         meta = pod["metadata"]
         live = self.store.get(PODS, meta["namespace"], meta["name"])
         return live is not None and live["metadata"]["uid"] == meta["uid"]
 
     async def execute(self, request: web.Request, pod: Object) -> web.StreamResponse:
-        """Runs a command over a websocket, its streams on channels: output as it comes, then how it ended."""
+        """Run a command over a websocket with one channel per stream, and send its result at the end."""
         container = _container(pod, request.query.get("container"))
         _check_running(pod, container)
         socket = web.WebSocketResponse(protocols=_PROTOCOLS)
@@ -70,12 +70,12 @@ class Streams:
             raise bad_request("Upgrade request required")
         command, variables = self.behaviour.run(pod, container, request.query.getall("command"))
         await socket.prepare(request)
-        wants_input = request.query.get("stdin") == "true"
+        has_stdin = request.query.get("stdin") == "true"
         try:
             process = await asyncio.create_subprocess_exec(
                 *command,
                 env=dict(variables),
-                stdin=PIPE if wants_input else DEVNULL,
+                stdin=PIPE if has_stdin else DEVNULL,
                 stdout=PIPE,
                 stderr=PIPE,
             )
@@ -84,19 +84,19 @@ class Streams:
             await socket.close()
             return socket
         try:
-            code = await _run(socket, process, wants_input=wants_input)
+            code = await _run(socket, process, has_stdin=has_stdin)
         finally:
             if process.returncode is None:
                 process.kill()
                 await process.wait()
-        await _send(socket, _ERROR, json.dumps(_ended(code)).encode())
+        await _send(socket, _ERROR, json.dumps(_result(code)).encode())
         await socket.close()
         return socket
 
 
-async def _run(socket: web.WebSocketResponse, process: Process, *, wants_input: bool) -> int:
-    """Carries a process's streams until it ends. Where the client goes away, so does the process."""
-    incoming = asyncio.create_task(_pump_in(socket, process, wants_input=wants_input))
+async def _run(socket: web.WebSocketResponse, process: Process, *, has_stdin: bool) -> int:
+    """Forward the streams of a process until it exits. Terminate it if the client disconnects."""
+    incoming = asyncio.create_task(_pump_in(socket, process, has_stdin=has_stdin))
     outgoing = asyncio.gather(
         _pump_out(socket, process.stdout, _STDOUT), _pump_out(socket, process.stderr, _STDERR)
     )
@@ -113,9 +113,9 @@ async def _pump_out(socket: web.WebSocketResponse, stream: asyncio.StreamReader 
         await _send(socket, channel, data)
 
 
-async def _pump_in(socket: web.WebSocketResponse, process: Process, *, wants_input: bool) -> None:
+async def _pump_in(socket: web.WebSocketResponse, process: Process, *, has_stdin: bool) -> None:
     async for message in socket:
-        if message.type is not WSMsgType.BINARY or not wants_input or process.stdin is None:
+        if message.type is not WSMsgType.BINARY or not has_stdin or process.stdin is None:
             continue
         if message.data[0] == _STDIN:
             process.stdin.write(message.data[1:])
@@ -123,7 +123,7 @@ async def _pump_in(socket: web.WebSocketResponse, process: Process, *, wants_inp
         elif message.data[0] == _CLOSE and message.data[1] == _STDIN:
             process.stdin.close()
     if process.returncode is None:
-        process.terminate()  # the client is gone
+        process.terminate()  # the client disconnected
 
 
 async def _send(socket: web.WebSocketResponse, channel: int, data: bytes) -> None:
@@ -131,7 +131,7 @@ async def _send(socket: web.WebSocketResponse, channel: int, data: bytes) -> Non
         await socket.send_bytes(bytes([channel]) + data)
 
 
-def _ended(code: int) -> Object:
+def _result(code: int) -> Object:
     if code == 0:
         return {"metadata": {}, "status": "Success"}
     code = 128 - code if code < 0 else code
@@ -184,7 +184,7 @@ def _state(pod: Object, container: Object) -> Object:
 
 
 def _check_started(pod: Object, container: Object) -> None:
-    """A container that waits for its first start has no log."""
+    """Refuse logs of a container that has not started."""
     reason = _state(pod, container).get("waiting", {}).get("reason")
     if not pod["spec"].get("nodeName"):
         raise bad_request(f"pod {pod['metadata']['name']} does not have a host assigned")

@@ -1,8 +1,7 @@
-"""Which fields a kind has, and how their lists and maps are merged.
+"""The fields of a kind, and how their lists and maps are merged.
 
-Kubernetes' own kinds by the schemas of kubernetes-validate, Istio's by those of cloudcoil's models, which
-were made from its CRDs. Of other kinds nothing is known: whatever they hold is taken, as with
-x-kubernetes-preserve-unknown-fields.
+The schemas of Kubernetes come from kubernetes-validate, those of Istio from the models of cloudcoil, which
+were generated from its CRDs. Other kinds accept any field, as with x-kubernetes-preserve-unknown-fields.
 """
 
 import json
@@ -20,7 +19,7 @@ _SCHEMAS = "kubernetes-json-schema/v1.37.0-local-strict/_definitions.json"
 _OBJECT_META = "io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta"
 
 _KEY_DEFAULTS = {"protocol": "TCP"}
-"""What a key of a list's items is where it is left out."""
+"""Default values of the keys of list items."""
 
 _CHECKS: Mapping[str, tuple[str, type | tuple[type, ...]]] = {
     "string": ("string", str),
@@ -30,18 +29,18 @@ _CHECKS: Mapping[str, tuple[str, type | tuple[type, ...]]] = {
     "array": ("list", list),
     "object": ("map", dict),
 }
-"""How a type is called when another is there instead, and what is right for it."""
+"""The name of a type in errors, and its Python types."""
 
 
 @dataclass(frozen=True)
 class Structure:
-    """A part of a schema."""
+    """A node of a schema."""
 
     node: Mapping[str, Any]
     definitions: Mapping[str, Any]
 
     def field(self, name: str) -> "Structure | None":
-        """The structure of a field; None where there is no such field."""
+        """Return the structure of a field, or None for an unknown field."""
         properties = self.node.get("properties", {})
         if name in properties:
             return self._at(properties[name])
@@ -52,65 +51,65 @@ class Structure:
 
     @property
     def items(self) -> "Structure":
-        """The structure of a list's items."""
+        """Return the structure of list items."""
         items = self.node.get("items")
         return self._at(items) if items else ANYTHING
 
     @property
     def is_struct(self) -> bool:
-        """Whether its fields are named, and no others are allowed."""
+        """Return whether only named fields are allowed."""
         return bool(self.node.get("properties")) and not self.node.get("x-kubernetes-preserve-unknown-fields")
 
     @property
     def is_atomic(self) -> bool:
-        """Whether it changes as a whole, although it is a map or a list."""
+        """Return whether a map or list is replaced as a whole."""
         if self.is_list:
             return self.node.get("x-kubernetes-list-type") not in {"map", "set"}
         return self.node.get("x-kubernetes-map-type") == "atomic"
 
     @property
     def is_list(self) -> bool:
-        """Whether it is a list."""
+        """Return whether it is a list."""
         return "array" in self._types()
 
     @property
     def keys(self) -> tuple[str, ...]:
-        """By which of their fields a list's items are told apart; none where they are not."""
+        """Return the fields that identify a list item, if any."""
         return tuple(self.node.get("x-kubernetes-list-map-keys", ()))
 
     @property
     def merge_key(self) -> str | None:
-        """By which field a strategic merge patch tells items apart."""
+        """Return the field that identifies a list item in a strategic merge patch."""
         key = self.node.get("x-kubernetes-patch-merge-key")
         return key if "merge" in self.node.get("x-kubernetes-patch-strategy", "") else None
 
     @property
     def required(self) -> tuple[str, ...]:
-        """The fields that must be there."""
+        """Return the required fields."""
         return tuple(self.node.get("required", ()))
 
     def key_of(self, item: Object) -> tuple[Any, ...]:
-        """The values by which an item of this list is told from others."""
+        """Return the values of the keys of a list item."""
         return tuple(item.get(key, _KEY_DEFAULTS.get(key)) for key in self.keys)
 
     def key_text(self, item: Object) -> str:
-        """The same, as messages write it: port=80,protocol="TCP"."""
+        """Return the keys as messages show them: port=80,protocol="TCP"."""
         pairs = zip(self.keys, self.key_of(item), strict=True)
         return ",".join(f"{key}={json.dumps(value)}" for key, value in pairs)
 
     def mismatch(self, value: Any) -> str | None:
-        """What was expected, where a value is of a wrong type."""
-        wanted = self._types()
-        checks = [_CHECKS[one] for one in wanted if one in _CHECKS]
-        right = any(isinstance(value, kind) for _, kind in checks)
+        """Return the expected type if a value has another one."""
+        types = self._types()
+        checks = [_CHECKS[one] for one in types if one in _CHECKS]
+        matches = any(isinstance(value, kind) for _, kind in checks)
         if isinstance(value, bool):
-            right = "boolean" in wanted
-        if value is None or not checks or right:
+            matches = "boolean" in types
+        if value is None or not checks or matches:
             return None
         return checks[0][0]
 
     def choices(self) -> tuple[str, ...]:
-        """The texts that are allowed; none where any is."""
+        """Return the allowed texts; none means any text."""
         if "const" in self.node:
             return (self.node["const"],)
         return tuple(self.node.get("enum", ()))
@@ -127,11 +126,11 @@ class Structure:
 
 
 ANYTHING = Structure({}, {})
-"""Whatever is there is right. Maps are merged, lists are not."""
+"""Accepts any value. Maps are merged, lists are not."""
 
 
 def _resolved(node: Mapping[str, Any], definitions: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The node that a reference, or an alternative to null, leads to."""
+    """Follow references and alternatives to null."""
     while True:
         if "$ref" in node:
             node = definitions[node["$ref"].rpartition("/")[2]]
@@ -145,12 +144,12 @@ def _resolved(node: Mapping[str, Any], definitions: Mapping[str, Any]) -> Mappin
 
 
 def structure_of(resource: Resource, version: str) -> Structure:
-    """The structure of a kind's objects."""
+    """Return the structure of a resource's objects."""
     return _structure_of(resource.group, version, resource.kind)
 
 
 def _open(**properties: Any) -> Mapping[str, Any]:
-    """A map of which only some fields are described."""
+    """Return the schema of a map with unknown fields."""
     return {"type": "object", "properties": properties, "x-kubernetes-preserve-unknown-fields": True}
 
 
@@ -165,16 +164,16 @@ _WRITTEN: Mapping[tuple[str, str], Mapping[str, Any]] = {
         }
     )
 }
-"""Of the kinds of which no package has a schema, what is not merged as usual."""
+"""Merge rules of kinds without a schema in any package."""
 
 
 @cache
 def _structure_of(group: str, version: str, kind: str) -> Structure:
     if group.endswith(".istio.io"):
         return _of_istio(group, version, kind)
-    wanted = {"group": group, "version": version, "kind": kind}
+    identity = {"group": group, "version": version, "kind": kind}
     for node in _definitions().values():
-        if wanted in node.get("x-kubernetes-group-version-kind", ()):
+        if identity in node.get("x-kubernetes-group-version-kind", ()):
             return Structure(node, _definitions())
     return _custom(_WRITTEN.get((group, kind), ANYTHING.node), {})
 
@@ -202,19 +201,19 @@ def _custom(spec: Mapping[str, Any], definitions: Mapping[str, Any]) -> Structur
 
 @dataclass(frozen=True)
 class Misfit:
-    """A place at which an object does not fit its structure."""
+    """An unknown field, or a value of the wrong type."""
 
     path: str
-    """With a dot before each field, and the number of each item: .spec.ports[0].port"""
+    """The path with indexes: .spec.ports[0].port"""
     typed_path: str
-    """The same with the keys of an item, where it has any: .spec.ports[port=80,protocol="TCP"].port"""
+    """The path with keys: .spec.ports[port=80,protocol="TCP"].port"""
     expected: str | None
-    """The type that should be there; None where the field is not known."""
+    """The expected type; None for an unknown field."""
     value: Any
 
 
 def misfits(structure: Structure, value: Any, path: str = "", typed_path: str = "") -> Iterator[Misfit]:
-    """Unknown fields, and values of the wrong type."""
+    """Yield unknown fields and values of the wrong type."""
     expected = structure.mismatch(value)
     if expected:
         yield Misfit(path, typed_path, expected, value)
@@ -232,7 +231,7 @@ def misfits(structure: Structure, value: Any, path: str = "", typed_path: str = 
 
 
 def duplicates(structure: Structure, value: Any, path: str = "") -> Iterator[tuple[str, str]]:
-    """Lists that have an item twice: where, and the keys of the item."""
+    """Yield the path and the keys of items that a list has twice."""
     if isinstance(value, dict):
         for name, inner in sorted(value.items()):
             yield from duplicates(structure.field(name) or ANYTHING, inner, f"{path}.{name}")
@@ -244,7 +243,7 @@ def duplicates(structure: Structure, value: Any, path: str = "") -> Iterator[tup
 
 
 def omissions(structure: Structure, value: Any, path: str = "") -> Iterator[Cause]:
-    """Fields that must be there and are not, and texts that are none of those allowed."""
+    """Yield missing required fields and texts that are not allowed."""
     if isinstance(value, dict):
         if path:
             yield from (required(f"{path}.{name}") for name in structure.required if name not in value)

@@ -1,4 +1,4 @@
-"""Objects as rows: what `kubectl get` shows is made by the server."""
+"""Tables of objects, which the server formats for `kubectl get`."""
 
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
@@ -10,11 +10,11 @@ ACCEPT = "as=Table"
 
 Cell = Callable[[Object], Any]
 Column = tuple[str, int, Cell]
-"""Its name, 1 where it is shown only with -o wide, and what is in it."""
+"""The name, the priority (1: only with -o wide), and the cell."""
 
 
 def table(resource: Resource, objects: Sequence[Object], version: str) -> Object:
-    """Objects as a Table."""
+    """Return objects as a Table."""
     columns = list(_COLUMNS.get((resource.group, resource.kind), _OTHERS))
     if resource.kind != "Event":
         columns.insert(0, ("Name", 0, _name))
@@ -47,7 +47,7 @@ def table(resource: Resource, objects: Sequence[Object], version: str) -> Object
 
 
 def since(time: str | None) -> str:
-    """How long ago a time was, as short as the server writes it."""
+    """Return the age of a time, as short as a real server writes it."""
     if time is None:
         return "<unknown>"
     then = datetime.strptime(time, "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=UTC)
@@ -80,7 +80,7 @@ def _at(*path: str, missing: Any = "<none>") -> Cell:
 
 
 def _texts(*path: str) -> Cell:
-    """A list, as a custom column shows it."""
+    """Format a list as a custom column does."""
     inner = _at(*path, missing=[])
     return lambda one: "[" + ",".join(f'"{text}"' for text in inner(one)) + "]" if inner(one) else ""
 

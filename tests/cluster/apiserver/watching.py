@@ -1,4 +1,4 @@
-"""Watches: the changes of some objects, as lines that come as the changes do."""
+"""Watches, which stream the changes of matching objects."""
 
 import asyncio
 import json
@@ -18,7 +18,7 @@ _INITIAL_END = "k8s.io/initial-events-end"
 async def watch(
     request: web.Request, store: Store, target: Target, matches: Matches, *, as_table: bool
 ) -> web.StreamResponse:
-    """Answers with changes until the client has enough, or its time is over."""
+    """Stream changes until the client disconnects or the timeout ends."""
     response = web.StreamResponse(headers={"Content-Type": "application/json"})
     response.enable_chunked_encoding()
     await response.prepare(request)
@@ -41,11 +41,11 @@ async def _events(
     def listener(change: Change) -> None:
         loop.call_soon_threadsafe(queue.put_nowait, change)
 
-    asked_since = request.query.get("resourceVersion", "0")
-    from_now = asked_since in {"", "0"} or request.query.get("sendInitialEvents") == "true"
+    requested = request.query.get("resourceVersion", "0")
+    from_now = requested in {"", "0"} or request.query.get("sendInitialEvents") == "true"
     with store.lock:
         present = store.objects(target.resource, target.namespace) if from_now else []
-        missed = store.since(store.version if from_now else int(asked_since), listener)
+        missed = store.since(store.version if from_now else int(requested), listener)
         version = str(store.version)
     try:
         for one in present:
@@ -64,7 +64,7 @@ async def _events(
 
 
 def _event(change: Change, target: Target, matches: Matches) -> tuple[str, Object, str] | None:
-    """A change as those see it who watch only what matches: what no longer does, is gone to them."""
+    """Return the event of a change, or None. An object that no longer matches is DELETED."""
     namespace = change.last["metadata"].get("namespace", "")
     if change.resource.full_name != target.resource.full_name or target.namespace not in {"", namespace}:
         return None

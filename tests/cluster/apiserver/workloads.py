@@ -1,4 +1,4 @@
-"""Deployments, replica sets and pods: the controllers that make them, in one pass over all there is."""
+"""The controllers of deployments and replica sets, in one pass over all objects."""
 
 import hashlib
 import json
@@ -11,7 +11,7 @@ from typing import Any
 from apiserver.api import Api
 from apiserver.behaviour import Behaviour
 from apiserver.errors import StatusError
-from apiserver.events import tell
+from apiserver.events import record_event
 from apiserver.incoming import Options, Target, now
 from apiserver.kinds import DEPLOYMENTS, PODS, REPLICASETS, Object, Resource, copied
 
@@ -22,7 +22,7 @@ _SAFE = "bcdfghjklmnpqrstvwxz2456789"
 
 @dataclass
 class Progress:
-    """What a rollout had reached when it last came on, and when that was."""
+    """The latest progress of a rollout, and its time."""
 
     reached: Object
     at: float
@@ -36,10 +36,10 @@ class Workloads:
     behaviour: Behaviour
     _progress: dict[str, Progress] = field(default_factory=dict)
     _refusals: dict[str, str] = field(default_factory=dict)
-    """By uid of a replica set, why it could make no pod the last time."""
+    """The last error of pod creation, by uid of the replica set."""
 
     def step(self) -> float | None:
-        """Brings everything one step on; says in how many seconds to look again at the latest."""
+        """Do one step, and return the seconds until the next one."""
         for replica_set in self.api.store.objects(REPLICASETS):
             self._replica_set(replica_set)
         due = [self._deployment(deployment) for deployment in self.api.store.objects(DEPLOYMENTS)]
@@ -56,7 +56,7 @@ class Workloads:
         if new is None:
             new = self._new_replica_set(deployment)
             sets.append(new)
-        self._number(deployment, new, sets)
+        self._set_revision(deployment, new, sets)
         old = [one for one in sets if one is not new]
         self._roll(deployment, new, old)
         self._forget_old(deployment, old)
@@ -80,8 +80,8 @@ class Workloads:
         }
         return self.api.create(Target(REPLICASETS, "v1", meta["namespace"]), new, _OPTIONS)
 
-    def _number(self, deployment: Object, new: Object, sets: list[Object]) -> None:
-        """The newest revision has the highest number, also where an old one became it again."""
+    def _set_revision(self, deployment: Object, new: Object, sets: list[Object]) -> None:
+        """Give the current replica set the highest revision, also after a rollback."""
         others = max((_revision(one) for one in sets if one is not new), default=0)
         number = _revision(new) if _revision(new) > others else others + 1
         for resource, one in ((REPLICASETS, new), (DEPLOYMENTS, deployment)):
@@ -90,23 +90,23 @@ class Workloads:
             one["metadata"]["annotations"] = annotations
 
     def _roll(self, deployment: Object, new: Object, old: list[Object]) -> None:
-        """Makes the new set as large, and the old ones as small, as the strategy allows by now."""
-        wanted, surge, unavailable = _limits(deployment)
+        """Scale the new set up and the old ones down, as far as the strategy allows."""
+        desired, surge, unavailable = _limits(deployment)
         total = sum(_size(one) for one in (new, *old))
-        room = wanted + surge - total
+        room = desired + surge - total
         size = _size(new)
-        if size > wanted or room > 0:
-            self._scale(deployment, new, min(wanted, size + max(room, 0)))
-        spare = total - (wanted - unavailable) - (_size(new) - _available(new))
+        if size > desired or room > 0:
+            self._scale(deployment, new, min(desired, size + max(room, 0)))
+        spare = total - (desired - unavailable) - (_size(new) - _available(new))
         for one in sorted(old, key=_available):
-            # Those that do not work go first: they are of no use.
-            useless = _size(one) - _available(one)
-            may_go = useless if spare > 0 else 0
-            healthy_spare = sum(_available(each) for each in (new, *old)) - (wanted - unavailable)
-            may_go += max(0, min(_available(one), healthy_spare))
-            gone = min(_size(one), may_go, max(spare, 0))
-            self._scale(deployment, one, _size(one) - gone)
-            spare -= gone
+            # Pods that are not available are removed first.
+            unready = _size(one) - _available(one)
+            removable = unready if spare > 0 else 0
+            healthy_spare = sum(_available(each) for each in (new, *old)) - (desired - unavailable)
+            removable += max(0, min(_available(one), healthy_spare))
+            removed = min(_size(one), removable, max(spare, 0))
+            self._scale(deployment, one, _size(one) - removed)
+            spare -= removed
 
     def _scale(self, deployment: Object, replica_set: Object, size: int) -> None:
         was = _size(replica_set)
@@ -117,7 +117,7 @@ class Workloads:
         replica_set.update(self.api.patch(target, *_merge({"spec": {"replicas": size}}), _OPTIONS)[0])
         name, direction = replica_set["metadata"]["name"], "up" if size > was else "down"
         message = f"Scaled {direction} replica set {name} from {was} to {size}"
-        tell(self.api, "Normal", "ScalingReplicaSet", DEPLOYMENTS, deployment, message)
+        record_event(self.api, "Normal", "ScalingReplicaSet", DEPLOYMENTS, deployment, message)
 
     def _forget_old(self, deployment: Object, old: list[Object]) -> None:
         empty = sorted((one for one in old if not _size(one) and not _status(one, "replicas")), key=_revision)
@@ -126,50 +126,50 @@ class Workloads:
             self.api.store.remove(REPLICASETS, one)
 
     def _write_deployment(self, deployment: Object, new: Object, sets: list[Object]) -> float | None:
-        wanted, _, unavailable = _limits(deployment)
+        desired, _, unavailable = _limits(deployment)
         total, available = sum(_status(s, "replicas") for s in sets), sum(_available(s) for s in sets)
         counts = {
             "replicas": total,
             "updatedReplicas": _status(new, "replicas"),
             "readyReplicas": sum(_status(s, "readyReplicas") for s in sets),
             "availableReplicas": available,
-            "unavailableReplicas": max(0, max(wanted, total) - available),
+            "unavailableReplicas": max(0, max(desired, total) - available),
         }
-        done = counts["updatedReplicas"] == total == available == wanted
-        progressing, due = self._progressing(deployment, new, counts, done=done)
+        complete = counts["updatedReplicas"] == total == available == desired
+        progressing, due = self._progressing(deployment, new, counts, complete=complete)
         status = {
             "observedGeneration": deployment["metadata"]["generation"],
             **{name: count for name, count in counts.items() if count},
             "terminatingReplicas": sum(_status(s, "terminatingReplicas") for s in sets),
             "conditions": _dated(
                 deployment,
-                [_availability(available >= wanted - unavailable), progressing, *self._refusal(new)],
+                [_availability(available >= desired - unavailable), progressing, *self._refusal(new)],
             ),
         }
         self.api.write_status(DEPLOYMENTS, deployment, status)
         return due
 
     def _progressing(
-        self, deployment: Object, new: Object, counts: Object, *, done: bool
+        self, deployment: Object, new: Object, counts: Object, *, complete: bool
     ) -> tuple[Object, float | None]:
-        """The condition Progressing, and in how many seconds it may be another."""
+        """Return the condition Progressing, and the seconds until it may change."""
         uid, name = deployment["metadata"]["uid"], new["metadata"]["name"]
         known = self._progress.get(uid)
         reached = {"set": name, **counts}
-        if known is None or known.reached != reached or done:
+        if known is None or known.reached != reached or complete:
             known = self._progress[uid] = Progress(reached, time.monotonic())
         limit = self.behaviour.progress_seconds
         if limit is None:
             limit = deployment["spec"]["progressDeadlineSeconds"]
         left = known.at + limit - time.monotonic()
-        if done:
-            said = ("True", "NewReplicaSetAvailable", f'ReplicaSet "{name}" has successfully progressed.')
+        if complete:
+            values = ("True", "NewReplicaSetAvailable", f'ReplicaSet "{name}" has successfully progressed.')
         elif left <= 0:
-            said = ("False", "ProgressDeadlineExceeded", f'ReplicaSet "{name}" has timed out progressing.')
+            values = ("False", "ProgressDeadlineExceeded", f'ReplicaSet "{name}" has timed out progressing.')
         else:
-            said = ("True", "ReplicaSetUpdated", f'ReplicaSet "{name}" is progressing.')
-        condition = dict(zip(("status", "reason", "message"), said, strict=True))
-        return {"type": "Progressing", **condition}, None if done or left <= 0 else left
+            values = ("True", "ReplicaSetUpdated", f'ReplicaSet "{name}" is progressing.')
+        condition = dict(zip(("status", "reason", "message"), values, strict=True))
+        return {"type": "Progressing", **condition}, None if complete or left <= 0 else left
 
     # -- replica sets
 
@@ -180,7 +180,7 @@ class Workloads:
         for pod in alive[: max(0, len(alive) - spec["replicas"])]:
             self.api.delete(_target(PODS, pod), {}, _OPTIONS)
             message = f"Deleted pod: {pod['metadata']['name']}"
-            tell(self.api, "Normal", "SuccessfulDelete", REPLICASETS, replica_set, message)
+            record_event(self.api, "Normal", "SuccessfulDelete", REPLICASETS, replica_set, message)
             alive.remove(pod)
         missing = spec["replicas"] - len(alive)
         if missing > 0 and not self.api.is_ending(meta["namespace"]):
@@ -199,23 +199,23 @@ class Workloads:
 
     def _refusal(self, replica_set: Object) -> list[Object]:
         message = self._refusals.get(replica_set["metadata"]["uid"])
-        said = {"status": "True", "reason": "FailedCreate", "message": message}
-        return [{"type": "ReplicaFailure", **said}] if message else []
+        values = {"status": "True", "reason": "FailedCreate", "message": message}
+        return [{"type": "ReplicaFailure", **values}] if message else []
 
     def _new_pods(self, replica_set: Object, number: int) -> list[Object]:
-        """Makes pods until there are enough, or one is refused: then it is tried again in the next step."""
-        uid, made = replica_set["metadata"]["uid"], []
+        """Create pods until one is refused; the next step retries."""
+        uid, created = replica_set["metadata"]["uid"], []
         try:
             for _ in range(number):
-                made.append(self._new_pod(replica_set))  # noqa: PERF401 - those that were made count
+                created.append(self._new_pod(replica_set))  # noqa: PERF401 - an error keeps the earlier ones
         except StatusError as error:
             if uid not in self._refusals:
                 self._refusals[uid] = str(error)
                 message = f"Error creating: {error}"
-                tell(self.api, "Warning", "FailedCreate", REPLICASETS, replica_set, message)
+                record_event(self.api, "Warning", "FailedCreate", REPLICASETS, replica_set, message)
         else:
             self._refusals.pop(uid, None)
-        return made
+        return created
 
     def _new_pod(self, replica_set: Object) -> Object:
         meta = replica_set["metadata"]
@@ -226,12 +226,12 @@ class Workloads:
         }
         pod = self.api.create(Target(PODS, "v1", meta["namespace"]), template, _OPTIONS)
         message = f"Created pod: {pod['metadata']['name']}"
-        tell(self.api, "Normal", "SuccessfulCreate", REPLICASETS, replica_set, message)
+        record_event(self.api, "Normal", "SuccessfulCreate", REPLICASETS, replica_set, message)
         return pod
 
 
 def is_ready(pod: Object) -> bool:
-    """Whether a pod's condition Ready holds."""
+    """Return whether the condition Ready of a pod is true."""
     return {"type": "Ready", "status": "True"}.items() <= _condition(pod, "Ready").items()
 
 
@@ -242,14 +242,14 @@ def _condition(one: Object, kind: str) -> Object:
 
 def _availability(available: bool) -> Object:
     if available:
-        said = ("True", "MinimumReplicasAvailable", "Deployment has minimum availability.")
+        values = ("True", "MinimumReplicasAvailable", "Deployment has minimum availability.")
     else:
-        said = ("False", "MinimumReplicasUnavailable", "Deployment does not have minimum availability.")
-    return {"type": "Available", **dict(zip(("status", "reason", "message"), said, strict=True))}
+        values = ("False", "MinimumReplicasUnavailable", "Deployment does not have minimum availability.")
+    return {"type": "Available", **dict(zip(("status", "reason", "message"), values, strict=True))}
 
 
 def _dated(one: Object, conditions: Iterable[Object]) -> list[Object]:
-    """Conditions with the times at which they became what they are."""
+    """Return conditions with the times of their last update and transition."""
     dated = []
     for condition in conditions:
         before = _condition(one, condition["type"])
@@ -263,15 +263,15 @@ def _dated(one: Object, conditions: Iterable[Object]) -> list[Object]:
 
 
 def _limits(deployment: Object) -> tuple[int, int, int]:
-    """How many pods are wanted, how many more there may be, and how many may be missing."""
+    """Return the desired replicas, the maximum surge, and the maximum of unavailable pods."""
     spec = deployment["spec"]
-    wanted = spec["replicas"]
+    desired = spec["replicas"]
     if spec["strategy"]["type"] == "Recreate":
-        return wanted, 0, wanted
+        return desired, 0, desired
     rolling = spec["strategy"]["rollingUpdate"]
-    surge = math.ceil(_share(rolling["maxSurge"], wanted))
-    unavailable = math.floor(_share(rolling["maxUnavailable"], wanted))
-    return wanted, surge, unavailable if surge or unavailable else 1
+    surge = math.ceil(_share(rolling["maxSurge"], desired))
+    unavailable = math.floor(_share(rolling["maxUnavailable"], desired))
+    return desired, surge, unavailable if surge or unavailable else 1
 
 
 def _share(text: Any, of: int) -> float:
@@ -295,7 +295,7 @@ def _reference(resource: Resource, owner: Object) -> Object:
 
 
 def _template(one: Object) -> Object:
-    """What a set's pods are made from, without what only tells the sets apart."""
+    """Return the pod template without the hash that identifies a replica set."""
     template: Object = copied(one["spec"]["template"])
     template["metadata"].get("labels", {}).pop("pod-template-hash", None)
     return template

@@ -1,4 +1,4 @@
-"""Renderings of kube/, by the real kubectl."""
+"""Manifests in kube/, rendered by the real kubectl."""
 
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -9,7 +9,7 @@ from manifests import COMBINATIONS, Combination, Manifests, Render, overlay
 
 @pytest.fixture(scope="session")
 def render(tmp_path_factory: pytest.TempPathFactory) -> Render:
-    """Renders what the test names."""
+    """Render the given components."""
 
     def render(*chosen: str, image: str | None = None) -> Manifests:
         return overlay(tmp_path_factory.mktemp("overlay"), chosen, image)
@@ -19,13 +19,13 @@ def render(tmp_path_factory: pytest.TempPathFactory) -> Render:
 
 @pytest.fixture(scope="session")
 def base(render: Render) -> Manifests:
-    """All of kube/, without a component."""
+    """Render kube/ without components."""
     return render()
 
 
 @pytest.fixture(scope="session")
 def every(tmp_path_factory: pytest.TempPathFactory) -> dict[Combination, Manifests]:
-    """Every combination of components."""
+    """Render all `COMBINATIONS`."""
     parent = tmp_path_factory.mktemp("every")
 
     def rendered(chosen: Combination) -> Manifests:

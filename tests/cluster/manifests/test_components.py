@@ -1,4 +1,4 @@
-"""What each of the other components adds."""
+"""The objects that the components ha and network-policy add."""
 
 from manifests import (
     Combination,
@@ -16,7 +16,7 @@ from hello_mesh.local.topology import GATEWAY_NAMESPACE, hop_names
 Every = dict[Combination, Manifests]
 
 
-def test_by_the_network_policies_each_hop_is_called_by_the_one_before_alone(every: Every) -> None:
+def test_network_policies_allow_only_the_upstream_hop(every: Every) -> None:
     for chosen, manifests in every.items():
         if "network-policy" not in chosen:
             continue
@@ -29,7 +29,7 @@ def test_by_the_network_policies_each_hop_is_called_by_the_one_before_alone(ever
         assert calls == clients | chain, chosen
 
 
-def test_the_network_policies_name_ports_that_are_there(render: Render) -> None:
+def test_network_policies_name_existing_ports(render: Render) -> None:
     manifests = render("network-policy")
     for policy in manifests.of("NetworkPolicy"):
         selector = policy["spec"]["podSelector"].get("matchLabels", {})
@@ -39,7 +39,7 @@ def test_the_network_policies_name_ports_that_are_there(render: Render) -> None:
                     assert [port_number(deployment, port["port"]) for port in rule["ports"]]
 
 
-def test_all_that_no_policy_allows_is_denied_and_nothing_that_leaves(render: Render) -> None:
+def test_network_policies_deny_other_ingress_and_no_egress(render: Render) -> None:
     manifests = render("network-policy")
     assert manifests.one("NetworkPolicy", "default-deny")["spec"] == {
         "podSelector": {},
@@ -48,20 +48,20 @@ def test_all_that_no_policy_allows_is_denied_and_nothing_that_leaves(render: Ren
     assert all(policy["spec"]["policyTypes"] == ["Ingress"] for policy in manifests.of("NetworkPolicy"))
 
 
-def test_ha_doubles_every_hop_and_keeps_one_while_nodes_are_drained(every: Every) -> None:
+def test_ha_doubles_every_hop_and_adds_disruption_budgets(every: Every) -> None:
     for chosen, manifests in every.items():
-        wanted = 2 if "ha" in chosen else None
-        assert {hop["spec"].get("replicas") for hop in manifests.hops()} == {wanted}, chosen
+        replicas = 2 if "ha" in chosen else None
+        assert {hop["spec"].get("replicas") for hop in manifests.hops()} == {replicas}, chosen
         budgets = manifests.of("PodDisruptionBudget")
-        assert [name_of(budget) for budget in budgets] == (list(hop_names(3)) if wanted else []), chosen
+        assert [name_of(budget) for budget in budgets] == (list(hop_names(3)) if replicas else []), chosen
         for budget in budgets:
             assert budget["spec"]["maxUnavailable"] == 1
-            # The pods of the Service of the same name, all versions together.
+            # It selects the same pods as the Service of that name: all versions of the hop.
             service = manifests.one("Service", name_of(budget))
             assert budget["spec"]["selector"] == {"matchLabels": service["spec"]["selector"]}, chosen
 
 
-def test_ha_spreads_each_version_of_a_hop_by_itself_where_it_can(render: Render) -> None:
+def test_ha_spreads_each_version_of_a_hop_separately(render: Render) -> None:
     for hop in render("canary", "ha").hops():
         labels = hop["spec"]["template"]["metadata"]["labels"]
         constraints = pod_of(hop)["topologySpreadConstraints"]
@@ -70,7 +70,7 @@ def test_ha_spreads_each_version_of_a_hop_by_itself_where_it_can(render: Render)
             "topology.kubernetes.io/zone",
         ]
         for each in constraints:
-            assert each["whenUnsatisfiable"] == "ScheduleAnyway"  # one node must do
+            assert each["whenUnsatisfiable"] == "ScheduleAnyway"  # it must also run on one node
             assert each["labelSelector"]["matchLabels"].items() <= labels.items()
             assert {key: labels[key] for key in each["matchLabelKeys"]} == hop["spec"]["selector"][
                 "matchLabels"
@@ -78,7 +78,7 @@ def test_ha_spreads_each_version_of_a_hop_by_itself_where_it_can(render: Render)
 
 
 def _allowed(manifests: Manifests, port: str) -> dict[str, set[str]]:
-    """Who may call whom on a port: the `app` of each, or the namespace that the caller is in."""
+    """Return the allowed callers of each hop on a port, by `app` label or namespace."""
     allowed: dict[str, set[str]] = {}
     for policy in manifests.of("NetworkPolicy"):
         for rule in policy["spec"].get("ingress", []):

@@ -1,4 +1,4 @@
-"""The hops and the client, against each other and against the programs in the image."""
+"""The workloads: hops, services and the client."""
 
 import os
 import signal
@@ -30,7 +30,7 @@ from hello_mesh.local.topology import APP_PORT, GATEWAY_PORT, NAMESPACE, hop_nam
 from hello_mesh.net.rpc import LANDING_SERVICE
 
 
-def test_the_names_are_those_of_the_original(base: Manifests) -> None:
+def test_workloads_have_the_names_of_the_contract(base: Manifests) -> None:
     assert NAMESPACE == "grpc-tracing"
     assert name_of(base.of("Namespace")[0]) == NAMESPACE
     assert base.of("Namespace")[0]["metadata"]["labels"]["istio-injection"] == "enabled"
@@ -58,7 +58,7 @@ def test_the_names_are_those_of_the_original(base: Manifests) -> None:
     assert container_of(base.one("Deployment", "grpc-client"))["name"] == "grpc-client"
 
 
-def test_the_hops_differ_in_nothing_but_names_and_the_next_hop(base: Manifests) -> None:
+def test_hops_differ_only_in_names_and_the_next_hop(base: Manifests) -> None:
     first, second, third = (dict(values(hop)) for hop in base.hops())
     names = {
         ".metadata.name",
@@ -73,7 +73,7 @@ def test_the_hops_differ_in_nothing_but_names_and_the_next_hop(base: Manifests) 
     assert _differing(first, third) == names | {f"{backend}.name", f"{backend}.value"}
 
 
-def test_a_hop_is_what_its_variables_make_of_the_server(
+def test_the_server_reads_name_port_and_next_hop_from_the_environment(
     base: Manifests, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     names = hop_names(3)
@@ -87,7 +87,7 @@ def test_a_hop_is_what_its_variables_make_of_the_server(
             assert options["backend_port"] == backend["spec"]["ports"][0]["port"]
 
 
-def test_every_variable_is_one_that_the_program_knows(base: Manifests) -> None:
+def test_every_environment_variable_is_documented_by_its_command(base: Manifests) -> None:
     known = _variables(grpc_server.cli.main)
     for hop in base.hops():
         assert variables_of(hop).keys() <= known, name_of(hop)
@@ -104,7 +104,7 @@ def _variables(command: click.Command) -> set[object]:
     }
 
 
-def test_a_service_reaches_its_hop_and_no_other(base: Manifests) -> None:
+def test_a_service_selects_only_its_hop(base: Manifests) -> None:
     assert APP_PORT == DEFAULT_PORT == ServerConfig.port == 9996
     for number, service in enumerate(base.of("Service")):
         reached = [hop for hop in base.of("Deployment") if selects(service["spec"]["selector"], hop)]
@@ -112,7 +112,7 @@ def test_a_service_reaches_its_hop_and_no_other(base: Manifests) -> None:
         (port,) = service["spec"]["ports"]
         assert port_number(reached[0], port["targetPort"]) == DEFAULT_PORT
         assert port["port"] == (GATEWAY_PORT if number == 0 else DEFAULT_PORT)
-        # Istio knows the protocol by either; some meshes only by the name.
+        # Istio reads the protocol from either field; some meshes read only the name.
         assert port["appProtocol"] == "grpc"
         assert port["name"].startswith("grpc-")
 
@@ -124,7 +124,7 @@ def test_the_client_calls_the_first_hop(base: Manifests) -> None:
     assert int(variables["GRPC_SERVER_PORT"]) == service["spec"]["ports"][0]["port"]
 
 
-def test_probes_ask_what_the_server_answers(base: Manifests) -> None:
+def test_probes_match_the_health_services_of_the_server(base: Manifests) -> None:
     for hop in base.hops():
         container = container_of(hop)
         for probe in ("startupProbe", "readinessProbe"):
@@ -132,37 +132,39 @@ def test_probes_ask_what_the_server_answers(base: Manifests) -> None:
         assert container["livenessProbe"]["grpc"] == {"port": DEFAULT_PORT}
 
 
-def test_nothing_is_killed_before_it_has_drained(base: Manifests) -> None:
+def test_the_grace_period_covers_the_pause_and_the_drain(base: Manifests) -> None:
     for hop in base.hops():
         command, pause = container_of(hop)["lifecycle"]["preStop"]["exec"]["command"]
         assert command == "sleep"
         drained = int(pause) + ServerConfig.grace
         assert pod_of(hop)["terminationGracePeriodSeconds"] >= drained + 5
         annotations = hop["spec"]["template"]["metadata"]["annotations"]
-        # The sidecar gets SIGTERM when the pause begins.
+        # The sidecar gets SIGTERM at the start of the pause.
         key, seconds = annotations["proxy.istio.io/config"].split()
         assert key == "terminationDrainDuration:"
         assert drained < int(seconds.removesuffix("s")) < pod_of(hop)["terminationGracePeriodSeconds"]
 
 
-def test_a_hop_is_replaced_before_it_goes(base: Manifests) -> None:
+def test_a_rollout_starts_a_new_pod_before_it_stops_an_old_one(base: Manifests) -> None:
     for hop in base.hops():
         assert hop["spec"]["strategy"]["rollingUpdate"] == {"maxSurge": 1, "maxUnavailable": 0}
 
 
-def test_the_client_pod_waits_and_ends_at_once(base: Manifests) -> None:
+def test_the_client_pod_sleeps_and_stops_at_once(base: Manifests) -> None:
     command = container_of(base.one("Deployment", "grpc-client"))["command"]
     with subprocess.Popen(command, start_new_session=True) as shell:
         try:
-            _until_it_has_a_child(shell.pid)  # its trap is set then
+            _until_it_has_a_child(shell.pid)  # then its trap is set
             shell.send_signal(signal.SIGTERM)
             assert shell.wait(timeout=5) == 0
         finally:
             with suppress(ProcessLookupError):
-                os.killpg(shell.pid, signal.SIGKILL)  # the sleep; in a container it goes with the shell
+                os.killpg(
+                    shell.pid, signal.SIGKILL
+                )  # stops the sleep, which ends with the container in a pod
 
 
-def test_a_canary_is_a_hop_like_the_one_beside_it(render: Render) -> None:
+def test_a_canary_differs_from_its_hop_only_in_names(render: Render) -> None:
     manifests = render("canary")
     v1 = dict(values(manifests.one("Deployment", "grpc-server-python-3")))
     v2 = dict(values(manifests.one("Deployment", "grpc-server-python-3-v2")))
@@ -176,7 +178,7 @@ def test_a_canary_is_a_hop_like_the_one_beside_it(render: Render) -> None:
     assert v2[".spec.template.spec.containers[0].env[0].value"] == "grpc-server-svc3-v2"
 
 
-def test_the_hops_before_a_canary_forward_what_asks_for_it(
+def test_hops_upstream_of_a_canary_propagate_its_header(
     render: Render, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     hops = render("canary").hops()
@@ -189,7 +191,7 @@ def _differing(first: dict[str, object], second: dict[str, object]) -> set[str]:
 
 
 def _server_options(hop: Document, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    """What the server's command line makes of a hop's variables."""
+    """Parse the environment of a hop with the server's command."""
     with monkeypatch.context() as patch:
         for variable in [name for name in os.environ if name.startswith("GRPC_HELLO_")]:
             patch.delenv(variable)
@@ -206,4 +208,4 @@ def _until_it_has_a_child(pid: int) -> None:
         ).stdout
         if str(pid) in parents.split():
             return
-    raise AssertionError("it runs nothing")
+    raise AssertionError("no child process after 10 s")

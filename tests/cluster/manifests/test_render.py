@@ -1,4 +1,4 @@
-"""The manifests of every combination of components that is rendered: none, each one, every pair, all."""
+"""Promises for every combination of components: none, each one, each pair, and all."""
 
 import json
 import re
@@ -31,12 +31,12 @@ Every = dict[Combination, Manifests]
 
 _OURS = ("app.kubernetes.io/part-of", "hello-servicemesh-grpc")
 
-# apply.sh renders in a hidden folder of kube/.
+# apply.sh renders in a hidden folder of kube/, which is not a manifest.
 _FILES = [
     path for path in KUBE.rglob("*") if path.is_file() and "/." not in f"/{path.relative_to(KUBE).as_posix()}"
 ]
 
-# Of a Component, kubectl makes nothing alone.
+# kubectl cannot render a Component alone.
 _ALONE = sorted(
     path.parent
     for path in _FILES
@@ -45,7 +45,7 @@ _ALONE = sorted(
 )
 
 
-def test_the_components_are_those_that_the_scripts_offer() -> None:
+def test_the_components_are_the_documented_ones() -> None:
     assert COMPONENTS == (
         "canary",
         "fault",
@@ -57,18 +57,18 @@ def test_the_components_are_those_that_the_scripts_offer() -> None:
 
 
 @pytest.mark.parametrize("folder", _ALONE, ids=lambda folder: str(folder.relative_to(KUBE)))
-def test_a_kustomization_alone_is_what_the_servers_take(folder: Path) -> None:
+def test_every_kustomization_alone_is_valid(folder: Path) -> None:
     for document in kustomize(folder):
         assert problems(document) == [], name_of(document)
 
 
-def test_every_combination_is_what_the_servers_take(every: Every) -> None:
+def test_every_combination_is_valid(every: Every) -> None:
     for chosen, manifests in every.items():
         for document in manifests:
             assert problems(document) == [], f"{chosen}: {document['kind']} {name_of(document)}"
 
 
-def test_every_object_is_known_for_ours_and_no_selector_depends_on_it(every: Every) -> None:
+def test_every_object_has_our_label_and_no_selector_uses_it(every: Every) -> None:
     for chosen, manifests in every.items():
         for document in manifests:
             what = f"{chosen}: {document['kind']} {name_of(document)}"
@@ -79,13 +79,13 @@ def test_every_object_is_known_for_ours_and_no_selector_depends_on_it(every: Eve
                 assert _OURS[0] not in json.dumps(document["spec"]["selector"]), what
 
 
-def test_no_two_objects_have_one_name(every: Every) -> None:
+def test_object_names_are_unique(every: Every) -> None:
     for chosen, manifests in every.items():
         names = [(group_of(d), d["kind"], d["metadata"].get("namespace"), name_of(d)) for d in manifests]
         assert len(names) == len(set(names)), chosen
 
 
-def test_all_is_in_the_namespace_but_the_gateway_of_the_gateway_api(every: Every) -> None:
+def test_only_the_gateway_of_the_gateway_api_is_in_another_namespace(every: Every) -> None:
     for chosen, manifests in every.items():
         elsewhere = {
             (group_of(document), document["kind"]): document["metadata"].get("namespace")
@@ -96,25 +96,25 @@ def test_all_is_in_the_namespace_but_the_gateway_of_the_gateway_api(every: Every
         assert elsewhere == {("", "Namespace"): None} | (gateway if "gateway-api" in chosen else {}), chosen
 
 
-def test_no_secret_no_domain_and_no_limit_on_time_is_in_any(every: Every) -> None:
+def test_no_object_is_a_secret_or_has_a_cluster_domain_or_a_timeout(every: Every) -> None:
     for chosen, manifests in every.items():
         assert not manifests.of("Secret"), chosen
         for document in manifests:
             for path, value in values(document):
                 assert "cluster.local" not in str(value), f"{chosen}: {name_of(document)}{path}"
-                # Each would be for a whole stream.
+                # Each would limit a whole stream.
                 assert not re.search(r"(?i)\.(timeout|perTryTimeout|idleTimeout)$", path), (
                     f"{chosen}: {name_of(document)}{path}"
                 )
 
 
-def test_no_pod_breaks_pod_security_restricted(every: Every) -> None:
+def test_every_pod_meets_pod_security_restricted(every: Every) -> None:
     for chosen, manifests in every.items():
         for deployment in manifests.of("Deployment"):
             assert violations(pod_of(deployment)) == [], f"{chosen}: {name_of(deployment)}"
 
 
-def test_every_pod_is_as_hard_as_it_can_be(every: Every) -> None:
+def test_every_pod_is_hardened_and_limits_only_memory(every: Every) -> None:
     for chosen, manifests in every.items():
         for deployment in manifests.of("Deployment"):
             what = f"{chosen}: {name_of(deployment)}"
@@ -124,11 +124,11 @@ def test_every_pod_is_as_hard_as_it_can_be(every: Every) -> None:
             assert container["securityContext"]["readOnlyRootFilesystem"] is True, what
             resources = container["resources"]
             assert resources["requests"].keys() == {"cpu", "memory"}, what
-            assert resources["limits"].keys() == {"memory"}, what  # a limit on cpu only makes calls slow
+            assert resources["limits"].keys() == {"memory"}, what  # a CPU limit would only throttle calls
             assert manifests.one("ServiceAccount", pod["serviceAccountName"]), what
 
 
-def test_ours_is_one_image_of_this_version(every: Every) -> None:
+def test_every_pod_runs_the_image_of_this_version(every: Every) -> None:
     version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
     for chosen, manifests in every.items():
         images = {
@@ -138,7 +138,7 @@ def test_ours_is_one_image_of_this_version(every: Every) -> None:
         assert set(images.values()) == {f"{IMAGE}:{version}"}, chosen
 
 
-def test_another_image_changes_nothing_but_the_image(render: Render) -> None:
+def test_another_image_changes_only_the_image(render: Render) -> None:
     plain, other = render(*COMPONENTS), render(*COMPONENTS, image="registry.example:5000/a/b:7")
     for before, after in zip(plain, other, strict=True):
         changed = {path: value for path, value in values(after) if (path, value) not in set(values(before))}
@@ -148,14 +148,14 @@ def test_another_image_changes_nothing_but_the_image(render: Render) -> None:
 
 
 @pytest.mark.parametrize("pair", list(combinations(COMPONENTS, 2)), ids="+".join)
-def test_the_order_of_two_components_is_the_same_to_both(pair: Combination, render: Render) -> None:
+def test_the_order_of_two_components_does_not_matter_except_for_ha(pair: Combination, render: Render) -> None:
     forward, backward = render(*pair), render(*reversed(pair))
     differing = [name_of(a) for a, b in zip(forward, backward, strict=True) if a != b]
-    # ha doubles what is there when it comes: hence the rule of kube/kustomization.yaml.
+    # ha doubles only existing Deployments: hence the order in kube/kustomization.yaml.
     assert differing == (["grpc-server-python-3-v2"] if pair == ("canary", "ha") else [])
 
 
-def test_no_file_lies_about_unused() -> None:
+def test_every_file_in_kube_is_used() -> None:
     roots = [KUBE, KUBE / "asm", *(KUBE / "components" / name for name in COMPONENTS)]
     reached = {path for root in roots for path in _reached(root)}
     assert set(_FILES) == reached
@@ -170,9 +170,9 @@ def _reached(path: Path) -> set[Path]:
     return {file}.union(*(_reached((path / name).resolve()) for name in nexts))
 
 
-def test_the_gateway_of_the_example_is_in_nothing_else(every: Every) -> None:
+def test_the_example_gateway_is_not_part_of_the_demo(every: Every) -> None:
     for manifests in every.values():
         assert not manifests.of("IstioGateway")
     (gateway,) = kustomize(KUBE / "asm")
-    # Without our label, nothing that cleans up after us takes somebody's gateway along.
+    # Without our label, --delete keeps a gateway that a user created from it.
     assert _OURS[0] not in gateway["metadata"]["labels"]

@@ -1,4 +1,4 @@
-"""Whoever checks the manifests would see a mistake in them."""
+"""The schema checks and the Pod Security check find mistakes."""
 
 import copy
 from collections.abc import Iterator
@@ -18,7 +18,7 @@ from schemas import KUBERNETES_VERSIONS, problems
 
 _LATEST = KUBERNETES_VERSIONS[-1:]
 
-# Maps whose keys are the user's own.
+# Maps with arbitrary keys.
 _FREE = {
     "annotations",
     "data",
@@ -34,7 +34,7 @@ _FREE = {
 
 @pytest.fixture(scope="module")
 def one_of_each(render: Render) -> list[Document]:
-    """An object of every kind in kube/, under each of its API versions."""
+    """Return one object of every kind and API version in kube/."""
     found = [
         *render(*COMPONENTS),
         *render(*(name for name in COMPONENTS if name not in {"gateway-api", "legacy-api"})),
@@ -44,7 +44,7 @@ def one_of_each(render: Render) -> list[Document]:
     return list({(document["apiVersion"], document["kind"]): document for document in found}.values())
 
 
-def test_every_kind_is_among_those_that_are_tried(one_of_each: list[Document]) -> None:
+def test_these_checks_cover_every_kind_in_kube(one_of_each: list[Document]) -> None:
     kinds = {f"{group_of(document)}/{document['kind']}" for document in one_of_each}
     assert kinds == {
         "/Namespace",
@@ -64,7 +64,7 @@ def test_every_kind_is_among_those_that_are_tried(one_of_each: list[Document]) -
     }
 
 
-def test_an_unknown_field_is_refused_wherever_it_stands(one_of_each: list[Document]) -> None:
+def test_an_unknown_field_is_refused_at_every_level(one_of_each: list[Document]) -> None:
     for document in one_of_each:
         for path in _mappings(document):
             changed = copy.deepcopy(document)
@@ -72,7 +72,7 @@ def test_an_unknown_field_is_refused_wherever_it_stands(one_of_each: list[Docume
             assert problems(changed, _LATEST), f"{document['apiVersion']} {document['kind']} {path}"
 
 
-def test_a_value_of_the_wrong_type_is_refused_wherever_it_stands(one_of_each: list[Document]) -> None:
+def test_a_value_of_the_wrong_type_is_refused_in_every_field(one_of_each: list[Document]) -> None:
     for document in one_of_each:
         spec = {key: value for key, value in document.items() if key not in {"apiVersion", "kind"}}
         for path in _scalars(spec):
@@ -81,7 +81,7 @@ def test_a_value_of_the_wrong_type_is_refused_wherever_it_stands(one_of_each: li
             assert problems(changed, _LATEST), f"{document['apiVersion']} {document['kind']} {path}"
 
 
-def test_a_version_that_nobody_serves_is_refused(one_of_each: list[Document]) -> None:
+def test_an_unknown_api_version_is_refused(one_of_each: list[Document]) -> None:
     for document in one_of_each:
         group = group_of(document)
         version = f"{group}/v9" if group else "v9"
@@ -111,7 +111,7 @@ def test_a_version_that_nobody_serves_is_refused(one_of_each: list[Document]) ->
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
 )
-def test_a_pod_that_is_not_restricted_is_refused(changes: dict[str, Any], found: str) -> None:
+def test_a_pod_that_violates_pod_security_is_refused(changes: dict[str, Any], found: str) -> None:
     container: Document = {
         "name": "it",
         "securityContext": {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}},
@@ -134,7 +134,7 @@ Path = tuple[str | int, ...]
 
 
 def _mappings(node: object, path: Path = ()) -> Iterator[Path]:
-    """The paths to all mappings whose keys a schema names."""
+    """Yield the paths of all mappings with keys from a schema."""
     if isinstance(node, dict) and not _FREE.intersection(path[-1:]):
         yield path
     for key, value in _children(node):
@@ -142,7 +142,7 @@ def _mappings(node: object, path: Path = ()) -> Iterator[Path]:
 
 
 def _scalars(node: object, path: Path = ()) -> Iterator[Path]:
-    """The paths to all fields with a value of their own."""
+    """Yield the paths of all scalar fields."""
     if not isinstance(node, dict | list):
         yield path
     for key, value in _children(node):
