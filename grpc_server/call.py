@@ -1,4 +1,4 @@
-"""What surrounds every call to this hop: hop report, log line, errors as statuses, in-flight gate."""
+"""Common to every call to this hop: hop report, log line, errors as statuses, in-flight gate."""
 
 from __future__ import annotations  # the types of grpc take arguments in stubs only
 
@@ -34,7 +34,7 @@ class CallGate:
 
     def __init__(self) -> None:
         self.closed = False
-        """Whether new calls are refused."""
+        """True while new calls are refused."""
         self._in_flight = 0
         self._idle = asyncio.Event()
         self._idle.set()
@@ -45,7 +45,7 @@ class CallGate:
         self._idle.clear()
 
     def leave(self) -> None:
-        """Count one call less."""
+        """Count one call fewer."""
         self._in_flight -= 1
         if not self._in_flight:
             self._idle.set()
@@ -56,7 +56,7 @@ class CallGate:
 
 
 class Calls:
-    """What all calls to one hop have in common."""
+    """The state that all calls to one hop share."""
 
     def __init__(self, name: str, role: Role, extra_headers: ExtraHeaders) -> None:
         self.gate = CallGate()
@@ -87,7 +87,7 @@ class ServedCall:
         self._peer = context.peer()  # read now: gRPC forgets it when the call is over
         self._trace_id = hop.trace_id
         self.headers = headers
-        """What to propagate on the calls that this one causes."""
+        """The headers to propagate on the calls that this one causes."""
         self.report = ((HOP_METADATA_KEY, encode(hop)),)
         """This hop's report, as trailing metadata."""
 

@@ -60,11 +60,9 @@ from hello_mesh.propagation.headers import ExtraHeaders
 @tls_options
 @click.option(
     "--forward-headers",
-    "extra_headers",
-    envvar="GRPC_HELLO_FORWARD_HEADERS",
-    show_envvar=True,
     default="",
     callback=parsed_by(ExtraHeaders.parse),
+    show_envvar=True,
     metavar="NAMES",
     help="More headers to propagate, comma-separated; a final * makes a prefix: x-user-id,x-canary-*",
 )
@@ -105,7 +103,7 @@ def main(
     backend_port: int,
     secure: bool,
     cert_base_path: Path,
-    extra_headers: ExtraHeaders,
+    forward_headers: ExtraHeaders,
     forward: bool,
     grace: float,
     log_format: log.Format,
@@ -126,7 +124,7 @@ def main(
         backend=grpc_target(backend, backend_port) if backend else None,
         certificates=certificates(secure, cert_base_path),
         forward=forward,
-        extra_headers=extra_headers,
+        extra_headers=forward_headers,
         grace=grace,
     )
     log.configure(config.name, log_format, log_level)

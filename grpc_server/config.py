@@ -37,7 +37,7 @@ class ServerConfig:
     """The folder for `hello_mesh.net.tls`, as a server and towards the next hop. None is plaintext."""
 
     forward: bool = True
-    """Whether a relay propagates headers. False shows what an application without propagation breaks."""
+    """True if a relay propagates headers. False shows what an application without propagation breaks."""
 
     extra_headers: ExtraHeaders = field(default_factory=ExtraHeaders)
     """Headers to propagate in addition to the families of `hello_mesh.propagation.headers`."""
@@ -53,5 +53,5 @@ class ServerConfig:
 
     @property
     def role(self) -> Role:
-        """What this hop does with a call."""
+        """The role of this hop in its reports."""
         return Role.LAST if self.backend is None else Role.RELAY

@@ -31,7 +31,7 @@ _SERVER_OPTIONS = {
     "grpc.server.max_pending_requests_hard_limit": 30_000,
     # Otherwise a flood on one connection ends calls on other connections.
     "grpc.http.overload_protection": 0,
-    # With the default, a second server takes the same port silently and gets a part of the calls.
+    # With the default, a second server binds the same port without an error and gets some of the calls.
     "grpc.so_reuseport": 0,
     # Clients may keep idle connections alive. By default gRPC closes a connection that pings more often
     # than every five minutes.
@@ -54,13 +54,13 @@ class RunningServer:
     async def drain(self, grace: float) -> None:
         """Refuse new calls, and return when those in flight are over, at most `grace` seconds later.
 
-        Calls that still run then are cut off. The hop refuses new calls itself: gRPC's own graceful stop ends
-        calls that are on their way with CANCELLED, and no health check is answered any more.
+        Calls that still run then are cut off. The hop refuses new calls itself: gRPC's own graceful stop
+        cancels calls that have not arrived yet, and answers no health checks.
         """
         await self._health.enter_graceful_shutdown()
         self._calls.gate.closed = True
         with suppress(TimeoutError):
-            # A health watcher can stay for ever; only calls of the service are worth waiting for.
+            # Wait only for calls of the service: a health watcher can stay forever.
             await asyncio.wait_for(self._calls.gate.idle(), grace)
         await self._server.stop(0)
 
@@ -96,7 +96,7 @@ async def serve(config: ServerConfig, on_listening: Callable[[int], None]) -> bo
         on_listening: called with the port when the server accepts calls.
 
     Returns:
-        Whether it drained; False if a second signal cut it short.
+        True if it drained, False if a second signal cut it short.
 
     Raises:
         RuntimeEnvironmentError: as `running_server`.
@@ -123,8 +123,10 @@ async def serve(config: ServerConfig, on_listening: Callable[[int], None]) -> bo
 
 
 async def _wait_for_handlers() -> None:
-    """Wait until calls that were cut off have left their handlers: gRPC logs an error for each one that the
-    event loop ends instead."""
+    """Wait until calls that were cut off have left their handlers.
+
+    gRPC logs an error for each handler that the event loop ends instead.
+    """
     leaving = asyncio.all_tasks() - {asyncio.current_task()}
     if leaving:
         await asyncio.wait(leaving, timeout=1)
@@ -133,7 +135,7 @@ async def _wait_for_handlers() -> None:
 def _warn_about_headers(config: ServerConfig) -> None:
     if config.extra_headers.denied:
         _logger.warning(
-            "headers that are never propagated, although configured: %s",
+            "headers that belong to the transport are not propagated, remove them from --forward-headers: %s",
             ", ".join(config.extra_headers.denied),
         )
     if not config.forward:

@@ -1,1 +1,1 @@
-"""What the demo is made of besides its server and its client."""
+"""Packages that the server and the client share, the trace tools, and the local mesh."""

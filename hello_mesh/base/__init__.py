@@ -1,1 +1,1 @@
-"""Small things that every other room uses: errors, text, logging, shared options."""
+"""Helpers for every other package: errors, text, logging, shared options."""

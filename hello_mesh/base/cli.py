@@ -1,4 +1,4 @@
-"""What all command lines share: options, parsing, and how errors reach a user."""
+"""Shared by all command lines: options, parsing, and the translation of errors for the user."""
 
 import math
 import os
@@ -48,8 +48,15 @@ def _prepare_output() -> None:
 class Command(click.Command):
     """A command that shows our errors as one line."""
 
+    def get_help_option(self, ctx: click.Context) -> click.Option | None:
+        """Return the option for help. A prefix for variables must not give it one: it would end every run."""
+        option = super().get_help_option(ctx)
+        if option is not None:
+            option.allow_from_autoenv = False
+        return option
+
     def invoke(self, ctx: click.Context) -> Any:
-        """Run it."""
+        """Run the command."""
         with reporting_errors():
             _prepare_output()
             return super().invoke(ctx)
@@ -69,7 +76,7 @@ class Seconds(click.FloatRange):
     """A number of seconds within bounds. No bound excludes `nan`, so it is refused here."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        """Read what the user wrote."""
+        """Return the number, or refuse the value."""
         seconds: float = super().convert(value, param, ctx)
         if math.isnan(seconds):
             self.fail(f"{value!r} is not a number of seconds.", param, ctx)
@@ -117,7 +124,7 @@ def quiet_grpc() -> None:
     """Keep gRPC's C core from writing to stderr; a GRPC_VERBOSITY in the environment wins.
 
     The core reads the variable once, when `grpc` is imported, so a command calls this before that import.
-    What matters reaches the command as statuses and exceptions.
+    Errors reach the command as statuses and exceptions.
     """
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
 
@@ -139,6 +146,7 @@ tls_options = all_options(
     click.option(
         "--cert-base-path",
         envvar="CERT_BASE_PATH",
+        allow_from_autoenv=False,
         show_envvar=True,
         type=click.Path(path_type=Path),
         default=Path("/var/hello_grpc"),

@@ -27,7 +27,7 @@ def exit_code_of_signal(number: int) -> int:
 
 
 class HelloError(Exception):
-    """The root of the tree."""
+    """An error that a user can cause and fix."""
 
 
 class UsageError(HelloError):

@@ -1,4 +1,4 @@
-"""Addresses to listen on: how they are written, and the error when one cannot be used."""
+"""Addresses to listen on: their notation, and the error if one cannot be used."""
 
 import errno
 import ipaddress
@@ -16,7 +16,7 @@ def join_host_port(host: str, port: int) -> str:
 
 
 def is_ipv6(text: str) -> bool:
-    """Return whether `text` is an IPv6 address without brackets."""
+    """Return True for an IPv6 address without brackets."""
     try:
         ipaddress.IPv6Address(text)
     except ValueError:
@@ -31,7 +31,7 @@ def cannot_listen(host: str, port: int, fix: str, error: OSError | None = None) 
         host: the address.
         port: the port.
         fix: the options that choose another: "--port or --host".
-        error: the reason, where the system gave one; gRPC gives none.
+        error: the reason, if the system gave one; gRPC gives none.
     """
     if error is None:
         reason = "the port is in use, or the address does not belong to this host"

@@ -17,7 +17,7 @@ from hello_mesh.base.text import excerpt, json_line, printable, utc_time
 
 Format = Literal["text", "json"]
 Facts = Mapping[str, str | float | None]
-"""What a line states besides its message; None is left out."""
+"""Keys and values of a line in addition to its message; None is left out."""
 
 trace_id: ContextVar[str | None] = ContextVar("trace_id", default=None)
 """The trace id of the call that the current task serves."""
@@ -55,7 +55,7 @@ def log_call(method: str, trace: str | None, code: str, milliseconds: float, pee
 
 @dataclass(frozen=True)
 class _Line:
-    """What every line states."""
+    """The fields that every line has."""
 
     moment: str
     level: str

@@ -1,1 +1,1 @@
-"""A mesh on one machine: real servers and real Envoys as processes, and the test that calls through them."""
+"""A mesh on one host: real servers and real Envoys as processes, and the test that calls through them."""

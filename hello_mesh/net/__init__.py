@@ -1,1 +1,1 @@
-"""How calls travel: addresses, channels, TLS, statuses, the generated service."""
+"""The network side of calls: addresses, channels, TLS, statuses, the generated service."""

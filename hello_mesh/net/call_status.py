@@ -1,4 +1,4 @@
-"""How a call to another server ended."""
+"""The status of a call to another server."""
 
 import asyncio
 from collections.abc import Coroutine

@@ -1,1 +1,1 @@
-"""What the demo is about: which headers a hop propagates, what it reports, and the verdict on that."""
+"""The core of the demo: the headers that a hop propagates, its hop report, and the verdict on the report."""

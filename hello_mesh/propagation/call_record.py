@@ -1,4 +1,4 @@
-"""What a client recorded about one call: the JSON line that it prints and that the mesh's test reads back."""
+"""The record of one call: the client prints it as a JSON line, and the mesh's test reads it back."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -33,7 +33,7 @@ class CallRecord:
     sent_span_id: str | None = None
     """The span that the client's headers named as the parent."""
     mismatches: tuple[str, ...] = ()
-    """What is not as `--expect-hops` requires, one line each."""
+    """Deviations from what `--expect-hops` requires, one line each."""
 
     def to_json(self) -> dict[str, Any]:
         """Return the keys and values of the JSON line."""

@@ -20,7 +20,7 @@ class HeaderFamily:
     name: str
     keys: tuple[str, ...]
     reason: str
-    """Who needs them."""
+    """The systems that need them."""
 
 
 FAMILIES = (

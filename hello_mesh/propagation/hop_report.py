@@ -19,7 +19,7 @@ _MAX_REQUEST_ID = 128
 
 
 class Role(StrEnum):
-    """What a hop does with a call."""
+    """The task of a hop: to relay calls, or to answer them as the last one."""
 
     RELAY = "relay"
     LAST = "last"
@@ -27,7 +27,7 @@ class Role(StrEnum):
 
 @dataclass(frozen=True)
 class Hop:
-    """What one hop saw of one call."""
+    """One call as one hop saw it."""
 
     name: str
     role: Role
@@ -40,7 +40,7 @@ class Hop:
 
     @classmethod
     def from_metadata(cls, name: str, role: Role, metadata: Metadata) -> "Hop":
-        """Return what a hop reports about a call with this incoming `metadata`."""
+        """Return the report of a hop on a call with this incoming `metadata`."""
         metadata = tuple(metadata)
         request = first_text(metadata, "x-request-id")[:_MAX_REQUEST_ID]
         return cls(name, role, from_w3c(metadata), from_b3(metadata), request or None)

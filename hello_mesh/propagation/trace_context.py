@@ -34,7 +34,7 @@ class TraceContext:
     span_id: str
     """16 lower-case hex digits: the caller's span, the parent of the next span."""
     sampled: bool | None = field(default=None, compare=False)
-    """Whether the trace is recorded; None for B3, where it is not read. Not part of the position."""
+    """True if the trace is recorded; None for B3, where it is not read. Not part of the position."""
 
     @property
     def traceparent(self) -> str:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from itertools import pairwise
 
+from hello_mesh.base.text import count
 from hello_mesh.propagation.hop_report import Hop, Role
 from hello_mesh.propagation.trace_context import Metadata, TraceContext, first_text, from_b3, from_w3c
 
@@ -38,7 +39,7 @@ class Verdict:
     hop: str | None = None
     """The hop to check first: it dropped the headers, has no sidecar in front of it, and so on."""
     sampled: bool | None = None
-    """Whether every hop saw a sampled trace; None if that is unknown, as with B3."""
+    """True if every hop saw a sampled trace; None if that is unknown, as with B3."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,7 @@ class HeaderTrail:
 
     @property
     def active(self) -> bool:
-        """Whether a proxy on the path rewrote the headers, because it traces with this family.
+        """True if a proxy on the path rewrote the headers, because it traces with this family.
 
         Other proxies pass them on unchanged.
         """
@@ -142,9 +143,8 @@ def _evaluate_whole(trail: HeaderTrail, hops: Sequence[Hop], *, proxied: bool) -
         text = f"not sampled: from {unsampled[0]} on, the mesh records nothing of this trace"
         return Verdict(VerdictKind.NOT_SAMPLED, text, trail.trace_id, unsampled[0], sampled=False)
     sampled = True if reported and all(sampled for _, sampled in reported) else None
-    length = "1 hop" if len(hops) == 1 else f"{len(hops)} hops"
     up_to = "" if hops[-1].role is Role.LAST else f", as far as {hops[-1].name}, the last hop that reported"
-    path = f"one trace ({trail.family}) over {length}"
+    path = f"one trace ({trail.family}) over {count(len(hops), 'hop')}"
     direct = [after.place for before, after in pairwise(trail.steps) if before.context == after.context]
     if not direct:
         text = f"connected: {path}, a sidecar in front of each{up_to}"
@@ -158,7 +158,7 @@ def _evaluate_whole(trail: HeaderTrail, hops: Sequence[Hop], *, proxied: bool) -
 
 
 def _is_proxied(hops: Sequence[Hop], sent: Metadata) -> bool:
-    """Return whether a proxy added a request id, as every Envoy does if a call has none."""
+    """Return True if a proxy added a request id, as every Envoy does if a call has none."""
     return not first_text(sent, "x-request-id") and any(hop.request for hop in hops)
 
 

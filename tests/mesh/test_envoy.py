@@ -74,14 +74,14 @@ def route(listener: Config) -> Config:
 
 
 def values(config: Any, key: str) -> Iterator[Any]:
-    """Everything below `config` that has this key."""
+    """Yield all values with this key, at any depth."""
     if isinstance(config, dict):
         yield from (config[key],) if key in config else ()
     for inner in config.values() if isinstance(config, dict) else config if isinstance(config, list) else ():
         yield from values(inner, key)
 
 
-def test_a_sidecar_leads_in_to_its_application_and_out_to_the_next_hop() -> None:
+def test_a_sidecar_routes_inbound_calls_to_its_application_and_outbound_calls_to_the_next_hop() -> None:
     config = sidecar(Topology(HOPS), HOPS[1], addresses())
     inbound, outbound = listeners(config)
     assert (inbound["traffic_direction"], port(inbound)) == ("INBOUND", 20002)
@@ -90,12 +90,12 @@ def test_a_sidecar_leads_in_to_its_application_and_out_to_the_next_hop() -> None
     assert endpoint(clusters(config)[route(outbound)["route"]["cluster"]]) == 20003
 
 
-def test_the_last_sidecar_leads_nowhere_out() -> None:
+def test_the_last_sidecar_has_no_outbound_listener() -> None:
     config = sidecar(Topology(HOPS), HOPS[2], addresses())
     assert [listener["traffic_direction"] for listener in listeners(config)] == ["INBOUND"]
 
 
-def test_the_gateway_leads_to_the_first_hop() -> None:
+def test_the_gateway_routes_to_the_first_hop() -> None:
     config = gateway(Topology(HOPS), addresses())
     (listener,) = listeners(config)
     assert port(listener) == 9999
@@ -115,7 +115,7 @@ def test_operations_and_services_are_named_as_istio_names_them() -> None:
 
 
 @pytest.mark.parametrize("tracer", ["w3c", "b3"])
-def test_every_call_is_traced_and_no_stream_is_cut(tracer: Any) -> None:
+def test_every_call_is_traced_and_no_stream_has_a_timeout(tracer: Any) -> None:
     for config in bootstraps(Topology(HOPS, tracer=tracer), addresses()).values():
         for listener in listeners(config):
             assert http(listener)["tracing"]["overall_sampling"] == {"value": 100}
@@ -124,11 +124,11 @@ def test_every_call_is_traced_and_no_stream_is_cut(tracer: Any) -> None:
             assert route(listener)["route"]["timeout"] == "0s"
 
 
-def test_all_but_the_gateway_is_on_loopback() -> None:
+def test_only_the_gateway_listens_outside_loopback() -> None:
     configs = bootstraps(Topology(HOPS, host="0.0.0.0"), addresses())
     for name, config in configs.items():
-        wanted = {"0.0.0.0", "127.0.0.1"} if name == "gateway" else {"127.0.0.1"}
-        assert {each for each in values(config, "address") if isinstance(each, str)} == wanted
+        expected = {"0.0.0.0", "127.0.0.1"} if name == "gateway" else {"127.0.0.1"}
+        assert {each for each in values(config, "address") if isinstance(each, str)} == expected
 
 
 def test_a_hop_with_a_host_is_called_by_its_name() -> None:
@@ -140,14 +140,17 @@ def test_a_hop_with_a_host_is_called_by_its_name() -> None:
         }
         for name, config in configs.items()
     }
-    at_home, spans = ("127.0.0.1", "STATIC"), ("spans.example", "by name")
-    assert found["gateway"] == {"outbound|9999||grpc-server-svc1.grpc-tracing": at_home, "collector": spans}
+    on_loopback, spans = ("127.0.0.1", "STATIC"), ("spans.example", "by name")
+    assert found["gateway"] == {
+        "outbound|9999||grpc-server-svc1.grpc-tracing": on_loopback,
+        "collector": spans,
+    }
     assert found["grpc-server-svc1-sidecar"] == {
-        "inbound|9996||": at_home,
+        "inbound|9996||": on_loopback,
         "outbound|9996||grpc-server-svc2.grpc-tracing": ("two.example", "by name"),
         "collector": spans,
     }
-    # Whoever is called from elsewhere listens there; what is for its own application alone stays on loopback.
+    # A sidecar that others call by name listens on all addresses; its outbound listener stays on loopback.
     assert [address(each) for each in listeners(configs["grpc-server-svc2-sidecar"])] == [
         "0.0.0.0",
         "127.0.0.1",
@@ -155,7 +158,7 @@ def test_a_hop_with_a_host_is_called_by_its_name() -> None:
     assert [address(each) for each in listeners(configs["grpc-server-svc1-sidecar"])] == ["127.0.0.1"] * 2
 
 
-def test_a_fault_is_in_the_inbound_sidecar_of_its_hop_alone() -> None:
+def test_a_fault_is_only_in_the_inbound_listener_of_its_hop() -> None:
     for name, config in bootstraps(Topology(HOPS, faults=FAULTS), addresses()).items():
         found = [
             (
@@ -169,13 +172,13 @@ def test_a_fault_is_in_the_inbound_sidecar_of_its_hop_alone() -> None:
         assert all(number == 0 for direction, number in found if direction == "OUTBOUND")
 
 
-def test_a_fault_of_less_than_a_per_cent_is_not_rounded_away() -> None:
+def test_fractions_of_a_per_cent_are_kept() -> None:
     config = sidecar(Topology(HOPS, faults=FAULTS), HOPS[0], addresses())
     (abort,) = values(config, "abort")
     assert abort == {"grpc_status": 7, "percentage": {"numerator": 500, "denominator": "MILLION"}}
 
 
-def test_sidecars_show_certificates_and_demand_them(tmp_path: Path) -> None:
+def test_sidecars_present_and_require_certificates(tmp_path: Path) -> None:
     config = sidecar(Topology(HOPS), HOPS[1], addresses(tmp_path))
     inbound, outbound = listeners(config)
     downstream = inbound["filter_chains"][0]["transport_socket"]["typed_config"]
@@ -185,7 +188,7 @@ def test_sidecars_show_certificates_and_demand_them(tmp_path: Path) -> None:
     assert list(values(upstream, "matcher")) == [{"exact": HOP_IDENTITY}]
 
 
-def test_keys_are_for_their_owner_alone(tmp_path: Path) -> None:
+def test_only_their_owner_can_read_keys(tmp_path: Path) -> None:
     addresses(tmp_path)
     assert {path.stat().st_mode & 0o777 for path in tmp_path.iterdir()} == {0o600}
     assert sorted(path.name for path in tmp_path.glob("*key*")) == ["gateway-key.pem", "hop-key.pem"]
@@ -193,7 +196,7 @@ def test_keys_are_for_their_owner_alone(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("mtls", [True, False], ids=["mtls", "plain"])
 @pytest.mark.parametrize("tracer", ["w3c", "b3"])
-def test_envoy_understands_each_variant(tracer: Any, mtls: bool, tmp_path: Path) -> None:
+def test_envoy_accepts_each_variant(tracer: Any, mtls: bool, tmp_path: Path) -> None:
     topology = Topology(HOPS, tracer=tracer, faults=FAULTS, access_log=mtls)
     for name, config in bootstraps(topology, addresses(tmp_path if mtls else None)).items():
         file = tmp_path / f"{name}.json"

@@ -75,7 +75,7 @@ def test_asm_is_the_default_target_and_a_missing_kubeconfig_is_reported(
     path = f"{tools}{os.pathsep}{os.environ['PATH']}"
     done = _run(*shell, ROOT / script, ACK_KUBECONFIG="", ASM_KUBECONFIG="", PATH=path)
     assert (done.returncode, done.stdout) == (3, "")
-    assert f"{script}: no kubeconfig: name that of the ACK cluster with --ack-kubeconfig" in done.stderr
+    assert f"{script}: no kubeconfig: set the one of the ACK cluster with --ack-kubeconfig" in done.stderr
     assert f"./{script} local" in done.stderr
 
 

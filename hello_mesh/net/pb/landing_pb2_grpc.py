@@ -26,8 +26,8 @@ if _version_not_supported:
 
 
 class LandingServiceStub:
-    """Greets in the language asked for, in each of the four ways that gRPC knows to call.
-    A server either answers itself (the last hop) or relays every call to its next hop.
+    """Greets in the requested language, with one method for each of the four gRPC patterns.
+    A server answers calls itself (the last hop), or relays every call to its next hop.
     """
 
     def __init__(self, channel):
@@ -59,8 +59,8 @@ class LandingServiceStub:
 
 
 class LandingServiceServicer:
-    """Greets in the language asked for, in each of the four ways that gRPC knows to call.
-    A server either answers itself (the last hop) or relays every call to its next hop.
+    """Greets in the requested language, with one method for each of the four gRPC patterns.
+    A server answers calls itself (the last hop), or relays every call to its next hop.
     """
 
     def Talk(self, request, context):
@@ -71,15 +71,15 @@ class LandingServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def TalkOneAnswerMore(self, request, context):
-        """Server streaming: a comma-separated list of indexes in, one response for each, in the order asked.
-        The whole list is checked before the first response is sent.
+        """Server streaming: a comma-separated list of indexes in, one response for each, in the order of the list.
+        The server checks the whole list before it sends the first response.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def TalkMoreAnswerOne(self, request_iterator, context):
-        """Client streaming: one index a message in; when the caller is done, one response with a result for
+        """Client streaming: one index per message in. After the last message, one response out with a result for
         each message, in the order received.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -87,7 +87,8 @@ class LandingServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def TalkBidirectional(self, request_iterator, context):
-        """Bidirectional streaming: one index a message in; each is answered as it arrives, before the stream ends.
+        """Bidirectional streaming: one index per message in. The server answers each message as it arrives, before
+        the stream ends.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -125,8 +126,8 @@ def add_LandingServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class LandingService:
-    """Greets in the language asked for, in each of the four ways that gRPC knows to call.
-    A server either answers itself (the last hop) or relays every call to its next hop.
+    """Greets in the requested language, with one method for each of the four gRPC patterns.
+    A server answers calls itself (the last hop), or relays every call to its next hop.
     """
 
     @staticmethod

@@ -1,4 +1,4 @@
-"""The compose file, without containers: it is what is generated, and its parts fit each other."""
+"""The compose file without containers: it is up to date, and its services fit each other."""
 
 import json
 import re
@@ -28,13 +28,13 @@ HARDENED = {
 
 @pytest.fixture(scope="module")
 def services() -> dict[str, Any]:
-    """The services of the compose file."""
+    """Return the services of the compose file."""
     found: dict[str, Any] = yaml.safe_load(COMMITTED.read_text(encoding="utf-8"))["services"]
     return found
 
 
 def sockets(config: Any) -> Iterator[tuple[str, int]]:
-    """Each address, with its port, that an Envoy is told."""
+    """Yield each address and port in the configuration of an Envoy."""
     if isinstance(config, dict):
         if "socket_address" in config:
             yield config["socket_address"]["address"], config["socket_address"]["port_value"]
@@ -45,7 +45,7 @@ def sockets(config: Any) -> Iterator[tuple[str, int]]:
             yield from sockets(inner)
 
 
-def test_what_is_committed_is_what_is_generated(tmp_path: Path) -> None:
+def test_the_committed_files_are_up_to_date(tmp_path: Path) -> None:
     subprocess.run([ROOT / "scripts/generate", tmp_path], check=True)
     fresh = {path.relative_to(tmp_path): path.read_text("utf-8") for path in tmp_path.glob("docker/**/*.*")}
     paths = [COMMITTED, *ENVOYS]
@@ -54,7 +54,7 @@ def test_what_is_committed_is_what_is_generated(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", ENVOYS, ids=lambda path: path.stem)
-def test_envoy_understands_what_it_is_given(path: Path) -> None:
+def test_envoy_accepts_its_configuration(path: Path) -> None:
     command = [str(installed_envoy()), "--mode", "validate", "-l", "warning", "-c", str(path)]
     done = subprocess.run(command, check=False, capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")
@@ -66,21 +66,21 @@ def test_every_service_is_hardened(services: dict[str, Any]) -> None:
     )
 
 
-def test_a_sidecar_is_in_the_network_of_its_hop(services: dict[str, Any]) -> None:
+def test_a_sidecar_shares_the_network_of_its_hop(services: dict[str, Any]) -> None:
     for hop in TOPOLOGY.hops:
         assert services[sidecar_name(hop)]["network_mode"] == f"service:{hop}"
         assert "ports" not in services[sidecar_name(hop)]
         assert hop in services[sidecar_name(hop)]["depends_on"]
 
 
-def test_each_envoy_is_given_a_file_of_its_own_which_is_there(services: dict[str, Any]) -> None:
+def test_each_envoy_mounts_its_own_configuration(services: dict[str, Any]) -> None:
     given = [volume for each in services.values() for volume in each.get("volumes", ())]
     parts = [volume.split(":") for volume in given]
     assert {(inside, mode) for _, inside, mode in parts} == {("/etc/envoy/mesh.json", "ro,z")}
     assert sorted((COMMITTED.parent / file).resolve() for file, _, _ in parts) == ENVOYS
 
 
-def test_who_is_called_by_name_is_a_service_and_listens(services: dict[str, Any]) -> None:
+def test_each_host_that_is_called_is_a_service_that_listens(services: dict[str, Any]) -> None:
     configs = {path.stem: json.loads(path.read_text("utf-8")) for path in ENVOYS}
     called = {
         found for config in configs.values() for found in sockets(config["static_resources"]["clusters"])
@@ -102,21 +102,21 @@ def test_a_hop_and_its_sidecar_agree_on_ports(services: dict[str, Any]) -> None:
     for hop in TOPOLOGY.hops:
         config = json.loads((ROOT / f"docker/envoy/{sidecar_name(hop)}.json").read_text("utf-8"))
         settings = services[hop]["environment"]
-        at_home = {f"{address}:{port}" for address, port in sockets(config["static_resources"])}
-        assert f"{settings['GRPC_HELLO_HOST']}:{settings['GRPC_HELLO_PORT']}" in at_home
-        assert settings.get("GRPC_HELLO_BACKEND", "127.0.0.1:9996") in at_home
+        sockets_of_hop = {f"{address}:{port}" for address, port in sockets(config["static_resources"])}
+        assert f"{settings['GRPC_HELLO_HOST']}:{settings['GRPC_HELLO_PORT']}" in sockets_of_hop
+        assert settings.get("GRPC_HELLO_BACKEND", "127.0.0.1:9996") in sockets_of_hop
         assert ("GRPC_HELLO_BACKEND" in settings) is (TOPOLOGY.next_hop(hop) is not None)
         assert settings["GRPC_HELLO_NAME"] == hop
 
 
-def test_only_the_gateway_and_the_traces_are_open_and_only_to_this_machine(services: dict[str, Any]) -> None:
+def test_only_the_gateway_and_jaeger_are_published_and_only_on_loopback(services: dict[str, Any]) -> None:
     assert {name: each["ports"] for name, each in services.items() if "ports" in each} == {
         "gateway": ["127.0.0.1:${GATEWAY_PORT:-9999}:9999"],
         "jaeger": ["127.0.0.1:${JAEGER_PORT:-16686}:16686"],
     }
 
 
-def test_every_image_has_a_version_and_can_be_chosen(services: dict[str, Any]) -> None:
+def test_every_image_has_a_version_and_a_variable(services: dict[str, Any]) -> None:
     for each in services.values():
         assert re.fullmatch(r"\$\{[A-Z]+_IMAGE:-[a-z./-]+:[a-z-]*v?\d+\.\d+\.\d+\}", each["image"]), each[
             "image"

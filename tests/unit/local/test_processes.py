@@ -136,10 +136,10 @@ def test_a_second_signal_does_not_interrupt_the_clean_up(tmp_path: Path) -> None
     exit_on_signals()
     with running_group() as group:
         program = _start(group, tmp_path, "import time; time.sleep(600)")
-        with pytest.raises(SystemExit) as ended:
+        with pytest.raises(SystemExit) as exited:
             signal.raise_signal(signal.SIGINT)
         signal.raise_signal(signal.SIGTERM)
-    assert ended.value.code == 130
+    assert exited.value.code == 130
     assert program.popen.poll() is not None
 
 

@@ -67,7 +67,7 @@ def test_an_invalid_fault_is_wrong_usage(text: str) -> None:
         parse_fault(text)
 
 
-def test_a_topology_comes_back_topology_from_json_as_it_was() -> None:
+def test_a_topology_survives_a_round_trip_through_json() -> None:
     topology = Topology(HOPS, 0, "0.0.0.0", "b3", HOPS[0], (parse_fault("svc1=delay:1s"),), access_log=True)
     assert topology_from_json(json.loads(json.dumps(asdict(topology)))) == topology
 
