@@ -56,7 +56,7 @@ apply_plane() {
 
 apply_file() {
   order "$1" apply --server-side --field-manager "$FIELD_MANAGER" ${force:+--force-conflicts} -f "$3" ||
-    fail 1 "$2 refused a part of it (see above)"
+    fail 1 "$2 refused some objects (see above)"
 }
 
 prune() {

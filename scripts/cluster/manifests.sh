@@ -153,11 +153,11 @@ find_stale() {
 
 stale() {
   ours "$1" "$3" >"$work/ours" || fail 3 "$2 does not return the demo's objects (see above); nothing was changed"
-  listed "$work/$1.yaml" >"$work/selected"
+  listed "$work/$1.yaml" >"$work/configured"
   # The version of an API does not matter: v1 and v1beta1 name the same object.
   awk '{ group = $1; if (!sub(/\/.*/, "", group)) group = ""; key = group " " $2 " " $3 " " $4 }
-    FILENAME == ARGV[1] { selected[key]; next }
-    !(key in selected)' "$work/selected" "$work/ours"
+    FILENAME == ARGV[1] { configured[key]; next }
+    !(key in configured)' "$work/configured" "$work/ours"
 }
 
 # A list as a manifest, so that kubectl can delete the objects.

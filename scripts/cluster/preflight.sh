@@ -1,8 +1,8 @@
 # shellcheck shell=bash
-# What must be so before anything is changed. Sourced by apply.sh.
+# The preflight checks, which run before the first change. Sourced by apply.sh.
 # shellcheck disable=SC2034,SC2153,SC2154 # variables shared with apply.sh and the files beside it
 
-# What kubectl does not do alone.
+# Checks the tools that are needed in addition to kubectl.
 check_tools() {
   local tool
   for tool in awk diff; do
@@ -10,7 +10,7 @@ check_tools() {
   done
 }
 
-# Whether the mesh takes Istio's resources, in the version in which they are to be applied.
+# Checks that the mesh serves the Istio resources in the version that is applied.
 check_istio() {
   local versions
   versions=$(ask mesh get --raw /apis/networking.istio.io 2>/dev/null) || fail_without_istio
@@ -53,7 +53,7 @@ fail_without_istio() {
 
 # The gateway's pods must have the labels that Gateway tracing-gateway selects: the ones that their Service selects.
 check_gateway_pods() {
-  [ -n "$gateway_labels" ] || fail 3 "the Service $gateway_service selects no pods: is it that of a gateway?"
+  [ -n "$gateway_labels" ] || fail 3 "the Service $gateway_service selects no pods: set the Service of your gateway with --gateway-service"
   local pods
   pods=$(ask cluster get pods -n "${gateway_service%/*}" -l "$gateway_labels" -o name)
   [ -n "$pods" ] ||

@@ -24,7 +24,7 @@ delete() {
   show_what_goes cluster "$cluster_name"
   [ -z "$namespaces" ] || say "and the namespace $NAMESPACE, unless it has other objects"
   confirm
-  interruption='a part may be removed: run it again to remove the rest'
+  interruption='some objects may be removed: run it again to remove the rest'
   # The mesh first: Istio resources would stay in the ASM instance when the namespace of the cluster is deleted.
   [ ! -s "$work/mesh" ] || remove mesh <"$work/mesh"
   [ ! -s "$work/cluster" ] || remove cluster <"$work/cluster"

@@ -306,7 +306,7 @@ def test_an_istio_gateway_without_ports_gets_those_of_its_service_and_ours(
 def test_a_port_that_cannot_be_opened_is_reported(planes: Planes) -> None:
     planes.add_gateway()
     planes.mesh.delete("istiogateways", "ingressgateway", "istio-system")
-    text = "is closed, and istiogateway ingressgateway, by which to open it, cannot be read"
+    text = "is closed, and istiogateway ingressgateway, which can open it, cannot be read"
     fails(apply(planes, "--with-gateway"), 3, text, "not found")
 
 

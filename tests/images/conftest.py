@@ -1,5 +1,7 @@
-"""Images that docker/build.sh really builds, and containers of them: in a storage of the tests' own, without
-a registry, on a base that debootstrap makes from the packages of this machine's system."""
+"""Build images with docker/build.sh and run them, in a storage of the tests, without a registry.
+
+debootstrap creates the base image from the package mirror of this host.
+"""
 
 import os
 import platform
@@ -17,7 +19,7 @@ ROOT = Path(__file__).parent.parent.parent
 
 BASE_IMAGE = "localhost/test-base:1"
 MESH_IMAGE = "localhost/test-mesh:1"
-"""What stands for the images of Envoy and of Jaeger."""
+"""Replaces the images of Envoy and Jaeger."""
 
 _CA = "/etc/ssl/certs/ca-certificates.crt"
 
@@ -28,8 +30,7 @@ graphroot = "{folder}/graph"
 runroot = "{folder}/run"
 """
 
-# Nothing is shared with the podman of whoever runs the tests, and nothing needs systemd. The limits are such
-# as any machine allows.
+# Independent of the user's podman and of systemd. Every host allows these limits.
 _CONTAINERS = """\
 [containers]
 default_ulimits = ["nofile=1024:1024", "nproc=1024:1024"]
@@ -52,30 +53,30 @@ Done = subprocess.CompletedProcess[str]
 
 @dataclass(frozen=True)
 class Workshop:
-    """The tools, with a storage and networks that are gone after the tests."""
+    """The container tools, with a storage and networks that are removed after the tests."""
 
     folder: Path
 
     @property
     def network(self) -> str:
-        """A name that no other network of this machine has; those of one name share what resolves names."""
+        """Return a unique network name: networks of one name share a DNS server."""
         return f"hello-test-{os.getpid()}"
 
     @property
     def settings(self) -> dict[str, str]:
-        """The variables by which the tools find what is theirs."""
+        """Return the environment variables with the configuration of the tools."""
         return {
             "CONTAINERS_STORAGE_CONF": str(self.folder / "storage.conf"),
             "CONTAINERS_CONF": str(self.folder / "containers.conf"),
         }
 
     def root(self, *command: str | Path, timeout: float = 300, **variables: str) -> Done:
-        """Runs a command as root, to its end, in a folder that is not the project's."""
-        given = [f"{key}={value}" for key, value in (self.settings | variables).items()]
-        # Debian keeps what is for root alone off the PATH of others.
-        given.append(f"PATH={os.environ['PATH']}:/usr/sbin:/sbin")
+        """Run a command as root, outside of the repository."""
+        environment = [f"{key}={value}" for key, value in (self.settings | variables).items()]
+        # On Debian, only root has these folders on PATH.
+        environment.append(f"PATH={os.environ['PATH']}:/usr/sbin:/sbin")
         return subprocess.run(
-            [*_SUDO, "env", *given, *command],
+            [*_SUDO, "env", *environment, *command],
             cwd=self.folder,
             check=False,
             capture_output=True,
@@ -84,7 +85,7 @@ class Workshop:
         )
 
     def podman(self, *arguments: str, timeout: float = 60) -> str:
-        """Runs podman, and returns what it printed; it must succeed."""
+        """Run podman, assert success, and return its output."""
         done = self.root("podman", *arguments, timeout=timeout)
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout.strip()
@@ -102,8 +103,8 @@ class Workshop:
         command += ["--build-arg", f"BASE_IMAGE={base}", *_package_index(), "--network", "host"]
         return self.root(*command)
 
-    def leave(self) -> None:
-        """Ends and removes all that was made."""
+    def clean_up(self) -> None:
+        """Remove all containers, networks and files."""
         self.podman("rm", "--all", "--force", "--time", "0")
         self.podman("network", "prune", "--force")
         done = self.root("rm", "-rf", *self.folder.iterdir())
@@ -114,40 +115,40 @@ _SUDO = [] if os.geteuid() == 0 else ["sudo", "-n"]
 
 
 def _package_index() -> list[str]:
-    """Where pip finds packages on this machine; the builds get the machine's authorities with the base."""
+    """Return build arguments with the pip settings of this host. The base image has its CA certificates."""
     variables = ("PIP_INDEX_URL", "PIP_EXTRA_INDEX_URL", "PIP_TRUSTED_HOST")
-    given = {name: os.environ[name] for name in variables if name in os.environ} | {"PIP_CERT": _CA}
-    return [word for name, value in given.items() for word in ("--build-arg", f"{name}={value}")]
+    settings = {name: os.environ[name] for name in variables if name in os.environ} | {"PIP_CERT": _CA}
+    return [word for name, value in settings.items() for word in ("--build-arg", f"{name}={value}")]
 
 
-def _hindrance() -> str | None:
-    """Why no containers can be had here."""
+def _missing_requirement() -> str | None:
+    """Return why containers cannot run here, or None."""
     done = subprocess.run(
         [ROOT / "scripts/containers", "--check"], check=False, capture_output=True, text=True
     )
     if done.returncode != 0:
         return done.stderr.strip()
     if _SUDO and subprocess.run([*_SUDO, "true"], check=False, capture_output=True).returncode != 0:
-        return "images and networks need root here, or sudo without a password"
+        return "not root: run as root, or with sudo without a password"
     return None
 
 
 @pytest.fixture(scope="session")
 def workshop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workshop]:
-    """A place to build and run; without the tools it is skipped, in CI it fails."""
+    """Return the container tools. Without them, skip the test; in CI, fail it."""
     if sys.platform != "linux":
-        pytest.skip("containers of Linux need Linux")
-    if (hindrance := _hindrance()) is not None:
-        (pytest.fail if os.environ.get("CI") else pytest.skip)(hindrance)
-    made = Workshop(tmp_path_factory.mktemp("containers"))
+        pytest.skip("Linux containers need Linux")
+    if (reason := _missing_requirement()) is not None:
+        (pytest.fail if os.environ.get("CI") else pytest.skip)(reason)
+    created = Workshop(tmp_path_factory.mktemp("containers"))
     for name, text in (("storage.conf", _STORAGE), ("containers.conf", _CONTAINERS)):
-        (made.folder / name).write_text(text.format(folder=made.folder), encoding="utf-8")
-    yield made
-    made.leave()
+        (created.folder / name).write_text(text.format(folder=created.folder), encoding="utf-8")
+    yield created
+    created.clean_up()
 
 
 def _mirror() -> tuple[str, str, str]:
-    """Where this machine has its packages from: the release, its components, the address."""
+    """Return the release, the components and the URL of the package mirror of this host."""
     release = platform.freedesktop_os_release()["VERSION_CODENAME"]
     command = ["apt-get", "indextargets", "Created-By: Packages"]
     command += ["--format", "$(RELEASE) $(REPO_URI) $(COMPONENT)"]
@@ -160,23 +161,23 @@ def _mirror() -> tuple[str, str, str]:
 
 @pytest.fixture(scope="session")
 def base_image(workshop: Workshop) -> str:
-    """A system with Python, and nothing more."""
+    """Create a base image with Python and nothing else."""
     release, components, address = _mirror()
     system = workshop.folder / "system"
     command = ["debootstrap", "--variant=minbase", "--include=python3,python3-venv"]
     done = workshop.root(*command, f"--components={components}", release, system, address)
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr
-    _give_authorities(workshop, system)
+    _copy_ca_certificates(workshop, system)
     script = f"tar --create --directory {system} . | podman import - {BASE_IMAGE} && rm -r {system}"
     done = workshop.root("sh", "-c", script)
     assert done.returncode == 0, done.stderr
     return BASE_IMAGE
 
 
-def _give_authorities(workshop: Workshop, system: Path) -> None:
-    """Whom this machine trusts, pip must trust in a build too: package indexes may be behind an authority."""
+def _copy_ca_certificates(workshop: Workshop, system: Path) -> None:
+    """Copy the CA certificates of this host, which pip may need for the package index."""
     found = os.environ.get("PIP_CERT") or ssl.get_default_verify_paths().cafile
-    assert found is not None, "this machine trusts no authority"
+    assert found is not None, "this host has no CA certificates"
     workshop.root("mkdir", "-p", f"{system}{Path(_CA).parent}")
     done = workshop.root("cp", "--dereference", found, f"{system}{_CA}")
     assert done.returncode == 0, done.stderr
@@ -192,7 +193,7 @@ def image(workshop: Workshop, base_image: str) -> str:
 
 @pytest.fixture(scope="session")
 def mesh_image(workshop: Workshop, base_image: str) -> str:
-    """An image with Envoy, whose command is the local mesh's collector."""
+    """Build an image with Envoy and the collector of the local mesh."""
     command: list[str | Path] = [
         "buildah",
         "build",
@@ -209,7 +210,7 @@ def mesh_image(workshop: Workshop, base_image: str) -> str:
 
 @pytest.fixture
 def tools(tmp_path: Path) -> Path:
-    """A folder for PATH that holds what our scripts need of the system, and no tool for containers."""
+    """Return a folder for PATH with the commands that the scripts need, and no container tool."""
     folder = tmp_path / "bin"
     folder.mkdir()
     for name in (
@@ -217,10 +218,8 @@ def tools(tmp_path: Path) -> Path:
         "bash",
         "basename",
         "cat",
-        "date",
         "dirname",
         "env",
-        "git",
         "id",
         "sed",
         "tr",

@@ -1,5 +1,5 @@
-# Stands in a test for the images of Envoy and of Jaeger, which come from a registry: the Envoy of the local mesh,
-# and its collector as what runs.
+# Replaces the images of Envoy and Jaeger, which come from a registry, in tests: the Envoy of the local mesh, and its
+# collector as the entrypoint.
 ARG BASE_IMAGE
 FROM ${BASE_IMAGE}
 ARG PIP_INDEX_URL

@@ -1,4 +1,4 @@
-"""docker/compose.yaml, really run: whole traces through gateway, sidecars and hops."""
+"""docker/compose.yaml in real containers: traces through gateway, sidecars and hops."""
 
 import json
 import re
@@ -22,14 +22,16 @@ STORE = "/tmp/traces.db"  # noqa: S108 - in a container of its own, see mesh.Doc
 
 Compose = Callable[..., str]
 
-# The first one makes the base and builds the images.
+# The first test also builds the images.
 pytestmark = pytest.mark.timeout(600)
 
 
 @pytest.fixture(scope="module")
 def compose(workshop: Any, image: str, mesh_image: str) -> Iterator[Compose]:
-    """Runs podman-compose, which must succeed, and returns what it printed. All is up, on free ports of this
-    machine; in Jaeger's place is our collector."""
+    """Start all services on free ports, with our collector instead of Jaeger.
+
+    The result runs podman-compose, asserts success, and returns its output.
+    """
     images = {"HELLO_IMAGE": image, "ENVOY_IMAGE": mesh_image, "JAEGER_IMAGE": mesh_image}
     with socket.create_server(("127.0.0.1", 0)) as one, socket.create_server(("127.0.0.1", 0)) as other:
         ports = {"GATEWAY_PORT": str(one.getsockname()[1]), "JAEGER_PORT": str(other.getsockname()[1])}
@@ -38,8 +40,8 @@ def compose(workshop: Any, image: str, mesh_image: str) -> Iterator[Compose]:
         command = (BIN / "podman-compose", "--project-name", workshop.network, "--file", FILE, *arguments)
         done = workshop.root(*command, timeout=60, **images, **ports)
         assert done.returncode == 0, done.stdout + done.stderr
-        said: str = done.stdout
-        return said
+        output: str = done.stdout
+        return output
 
     try:
         compose("up", "--detach")
@@ -48,16 +50,16 @@ def compose(workshop: Any, image: str, mesh_image: str) -> Iterator[Compose]:
         compose("down", "--timeout", "1")
 
 
-def test_a_call_through_all_containers_is_one_whole_trace(compose: Compose) -> None:
-    said = compose("--profile", "client", "run", "--rm", "client")
-    assert said.count("connected: one trace (W3C) over 3 hops, a sidecar in front of each") == 4
-    trace_ids = re.findall("trace id: ([0-9a-f]{32})", said)
+def test_a_call_through_all_containers_is_one_complete_trace(compose: Compose) -> None:
+    output = compose("--profile", "client", "run", "--rm", "client")
+    assert output.count("connected: one trace (W3C) over 3 hops, a sidecar in front of each") == 4
+    trace_ids = re.findall("trace id: ([0-9a-f]{32})", output)
     command = ("hello-grpc-traces", "verify", "--store", STORE, "--hops", HOPS)
     verdicts = compose("exec", "-T", JAEGER, *command, "--gateway", GATEWAY_SERVICE, *trace_ids)
     assert verdicts.count(": OK: 6 spans, one tree") == 4
 
 
-def test_the_gateway_is_open_to_this_machine(compose: Compose) -> None:
+def test_the_port_of_the_gateway_is_published(compose: Compose) -> None:
     port = compose("port", GATEWAY, "9999").strip()
     command: list[str | Path] = [BIN / "hello-grpc-client", "talk", "--port", port]
     command += ["--connect-timeout", "60", "--expect-sidecars", "--expect-hops", HOPS]
@@ -66,7 +68,7 @@ def test_the_gateway_is_open_to_this_machine(compose: Compose) -> None:
 
 
 @pytest.mark.usefixtures("compose")
-def test_no_container_may_do_anything(workshop: Any) -> None:
+def test_every_container_is_hardened(workshop: Any) -> None:
     names = workshop.podman("ps", "--format", "{{.Names}}").split()
     assert len(names) == 2 + 2 * len(TOPOLOGY.hops)
     for container in json.loads(workshop.podman("inspect", *names)):

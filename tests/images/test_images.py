@@ -1,4 +1,4 @@
-"""The images: what is in them, and how they run as a cluster runs them."""
+"""The image: its content, and containers that run as in a cluster."""
 
 import json
 import time
@@ -8,25 +8,24 @@ from typing import Any
 
 import pytest
 
-ROOT = Path(__file__).parent.parent.parent
 HOPS = ("svc1", "svc2", "svc3")
 
-# As the pods of kube/ are: nothing can be written, and nothing is allowed.
+# Like the pods in kube/: a read-only root file system, and no capabilities.
 HARDENED = ("--read-only", "--read-only-tmpfs=false", "--cap-drop=all", "--security-opt=no-new-privileges")
 
-# The first one makes the base and builds the images.
+# The first test also builds the image.
 pytestmark = pytest.mark.timeout(600)
 
 
 def inspected(workshop: Any, image: str) -> dict[str, Any]:
-    """What a registry would tell of an image."""
+    """Return the configuration of an image."""
     (found,) = json.loads(workshop.podman("image", "inspect", image))
     config: dict[str, Any] = found["Config"]
     return config
 
 
 def python(workshop: Any, image: str, program: str) -> list[str]:
-    """The lines that a Python program prints in a container of an image."""
+    """Run a Python program in a container, and return the lines that it prints."""
     command = ("run", "--rm", "--network=none", *HARDENED, "--entrypoint=python", image, "-c", program)
     lines: list[str] = workshop.podman(*command).splitlines()
     return lines
@@ -46,12 +45,12 @@ def test_the_image_runs_the_server_as_an_unprivileged_user(workshop: Any, image:
     assert config["Entrypoint"] == ["hello-grpc-server"]
     assert config["User"] == "10001:10001"
     assert config["ExposedPorts"] == {"9996/tcp": {}}
-    whose = "import os, pwd; print(os.getuid(), os.getgid(), pwd.getpwuid(os.getuid()).pw_name)"
-    assert python(workshop, image, whose) == ["10001 10001 hello"]
+    user = "import os, pwd; print(os.getuid(), os.getgid(), pwd.getpwuid(os.getuid()).pw_name)"
+    assert python(workshop, image, user) == ["10001 10001 hello"]
 
 
-# What installs or builds anything, or tests it.
-LEFT_OVER = """
+# Finds everything that installs, builds or tests.
+LEFTOVERS = """
 import os, re
 packages = "(pip|ensurepip|setuptools|pkg_resources|_distutils_hack|pytest|hatchling)(-[0-9].*)?|.*[.]whl"
 programs = "(pip|wheel|pytest|gcc|g[+][+]|cc|c[+][+]|clang|ld|as|make|cargo|go)[-0-9.]*"
@@ -65,17 +64,17 @@ for folder, folders, files in os.walk("/"):
 """
 
 
-def test_nothing_is_left_that_installs_builds_or_tests(workshop: Any, image: str) -> None:
-    assert python(workshop, image, LEFT_OVER) == []
+def test_the_image_has_nothing_that_installs_builds_or_tests(workshop: Any, image: str) -> None:
+    assert python(workshop, image, LEFTOVERS) == []
 
 
-def test_the_search_for_left_overs_finds_them(workshop: Any, base_image: str) -> None:
-    command = ("run", "--rm", "--network=none", "--entrypoint=python3", base_image, "-c", LEFT_OVER)
+def test_the_search_for_leftovers_finds_them_in_the_base_image(workshop: Any, base_image: str) -> None:
+    command = ("run", "--rm", "--network=none", "--entrypoint=python3", base_image, "-c", LEFTOVERS)
     found = {Path(line).name.partition("-")[0] for line in workshop.podman(*command).splitlines()}
     assert {"ensurepip", "pip", "setuptools"} <= found
 
 
-def test_all_that_a_hop_imports_is_there_as_byte_code(workshop: Any, image: str) -> None:
+def test_the_image_has_byte_code_of_all_imports_of_a_hop(workshop: Any, image: str) -> None:
     program = """
 import os, sys, grpc_server.cli, grpc_server.server
 cached = {name: getattr(module, "__cached__", None) for name, module in sys.modules.items()}
@@ -84,20 +83,20 @@ print(len(cached) > 100, [name for name, path in cached.items() if path and not 
     assert python(workshop, image, program) == ["True []"]
 
 
-def test_a_pod_can_sleep_and_call(workshop: Any, image: str) -> None:
+def test_a_container_can_sleep_and_run_the_client(workshop: Any, image: str) -> None:
     command = ("run", "--rm", "--network=none", *HARDENED, "--entrypoint=sh", image, "-c")
     assert "--expect-hops" in workshop.podman(*command, "sleep 0.1 && hello-grpc-client --help")
 
 
 @pytest.fixture
 def hops(workshop: Any, image: str) -> Iterator[None]:
-    """Three containers, each with the name by which the one before it calls it."""
+    """Run a chain of three containers."""
     workshop.podman("network", "create", workshop.network)
     for name, following in zip(HOPS, (*HOPS[1:], None), strict=True):
         settings = {"GRPC_HELLO_NAME": name} | ({"GRPC_HELLO_BACKEND": following} if following else {})
         variables = [f"--env={key}={value}" for key, value in settings.items()]
-        place = ("--detach", f"--name={name}", f"--network={workshop.network}")
-        workshop.podman("run", *place, *HARDENED, *variables, image)
+        options = ("--detach", f"--name={name}", f"--network={workshop.network}")
+        workshop.podman("run", *options, *HARDENED, *variables, image)
     yield
     workshop.podman("rm", "--all", "--force", "--time", "0")
     workshop.podman("network", "rm", workshop.network)
@@ -111,33 +110,31 @@ def caller(workshop: Any, image: str) -> tuple[str, ...]:
 
 
 @pytest.mark.usefixtures("hops")
-def test_three_containers_answer_all_four_patterns_as_one_chain(
-    workshop: Any, caller: tuple[str, ...]
-) -> None:
+def test_a_chain_of_containers_answers_all_four_patterns(workshop: Any, caller: tuple[str, ...]) -> None:
     call = ("all", "--connect-timeout", "60", "--expect-hops", ",".join(HOPS), "--output", "json")
-    said = workshop.podman("run", "--rm", *caller, *call)
-    ended = [found for found in map(json.loads, said.splitlines()) if "verdict" in found]
+    output = workshop.podman("run", "--rm", *caller, *call)
+    ended = [found for found in map(json.loads, output.splitlines()) if "verdict" in found]
     assert [found["verdict"]["kind"] for found in ended] == ["no-sidecar"] * 4
     assert [[hop["name"] for hop in found["hops"]] for found in ended] == [list(HOPS)] * 4
 
 
 @pytest.mark.usefixtures("hops")
-def test_a_hop_that_is_stopped_lets_a_running_call_finish(workshop: Any, caller: tuple[str, ...]) -> None:
+def test_a_stopped_hop_finishes_its_calls(workshop: Any, caller: tuple[str, ...]) -> None:
     call = ("talk-bidirectional", "--connect-timeout", "60", "--data", "0,1,2,3,4,5", "--interval", "0.5")
     workshop.podman("run", "--detach", "--name=caller", *caller, *call)
     deadline = time.monotonic() + 30
     while "Hello" not in workshop.podman("logs", "caller"):
-        assert time.monotonic() < deadline, "no answer has come"
-    began = time.monotonic()
+        assert time.monotonic() < deadline, "no response after 30 s"
+    started = time.monotonic()
     workshop.podman("stop", "--time", "20", "svc2")
-    assert time.monotonic() - began < 10
+    assert time.monotonic() - started < 10
     assert workshop.podman("wait", "svc2", "caller").split() == ["0", "0"]
     assert "안녕하세요" in workshop.podman("logs", "caller")
 
 
 @pytest.mark.usefixtures("image")
 def test_a_failed_build_is_reported_with_the_real_tool(workshop: Any) -> None:
-    done = workshop.build("--tag", "broken", base="localhost/nobody-has-this:1")
+    done = workshop.build("--tag", "broken", base="localhost/missing:1")
     assert (done.returncode, done.stdout) == (1, "")
-    wanted = "docker/build.sh: buildah cannot build hello-servicemesh-grpc:broken, see above"
-    assert done.stderr.splitlines()[-1] == wanted
+    expected = "docker/build.sh: buildah cannot build hello-servicemesh-grpc:broken, see above"
+    assert done.stderr.splitlines()[-1] == expected

