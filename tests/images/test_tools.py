@@ -23,14 +23,14 @@ def test_missing_packages_are_reported(tools: Path) -> None:
     done = run("--check", path=tools)
     assert (done.returncode, done.stdout) == (3, "")
     (line,) = done.stderr.splitlines()
-    assert line.startswith("containers: not installed: buildah podman ")
+    assert line.startswith("containers: not installed: buildah podman")
     assert line.endswith(": run scripts/containers (Debian and Ubuntu)")
 
 
 def test_without_apt_get_the_packages_are_reported(tools: Path) -> None:
     done = run(path=tools)
     assert done.returncode == 3
-    assert done.stderr.startswith("containers: apt-get not found: install these packages: buildah podman ")
+    assert done.stderr.startswith("containers: apt-get not found: install these packages: buildah podman")
 
 
 def test_an_unknown_argument_is_wrong_usage(tools: Path) -> None:
