@@ -165,8 +165,8 @@ test_gateway() {
     0 | 1) ;;
     *) check_gateway_binding ;;
   esac
-  [ "$code" != 3 ] || fail 3 "no connection to $gateway: check that port $GATEWAY_PORT is open (security group, firewall) and the address" \
-    "reachable from here. Without the gateway: ./test.sh $target$(plane_options) --in-cluster"
+  [ "$code" != 3 ] || fail 3 "no connection to $gateway: check that port $GATEWAY_PORT is open (security group, firewall), and that the" \
+    "address is reachable from here. Without the gateway: ./test.sh $target$(plane_options) --in-cluster"
   conclude "through the gateway $gateway"
 }
 

@@ -418,7 +418,7 @@ def test_with_the_kubeconfigs_exchanged(unchanged: Planes) -> None:
         apply(unchanged, env={"ACK_KUBECONFIG": ack, "ASM_KUBECONFIG": asm}),
         3,
         "serves no Istio resources",
-        "of an ASM instance?",
+        "check that it is the kubeconfig of an ASM instance",
     )
 
 
@@ -509,7 +509,7 @@ def test_with_a_namespace_of_another_manager(asm: Planes, plane: str) -> None:
     )
     disabled = {"metadata": {"labels": {"istio-injection": "disabled"}}}
     server.change("namespaces", NAMESPACE, disabled)
-    fails(apply(asm), 3, "gives pods no sidecar")
+    fails(apply(asm), 3, "has no sidecar injection")
     server.change("namespaces", NAMESPACE, {"metadata": {"labels": {"istio-injection": "enabled"}}})
     before = server.get("namespaces", NAMESPACE)
     succeeds(apply(asm))
@@ -602,7 +602,7 @@ def test_a_failed_rollout_is_reported_with_pods_events_and_logs(asm: Planes) -> 
     fails(
         done,
         1,
-        "not ready within 3 s: grpc-server-python-2. Their pods",
+        "not ready within 3 s: grpc-server-python-2. See their pods",
         "CrashLoopBackOff",
         "Error: it broke",
     )
@@ -788,7 +788,7 @@ def test_delete_keeps_a_namespace_with_an_object_of_any_kind(asm: Planes, kind: 
     done = apply(asm, "--delete", "--yes")
     succeeds(done)
     assert "/mine" in next(
-        line for line in done.stdout.splitlines() if "stays, as it holds what is not ours" in line
+        line for line in done.stdout.splitlines() if "stays, because it has other objects" in line
     )
     assert asm.cluster.names(kind, NAMESPACE)[-1] == "mine"
 
@@ -848,7 +848,7 @@ def test_delete_needs_yes_without_a_terminal(asm: Planes) -> None:
     succeeds(apply(asm))
     with asm.cluster.nothing_changes(), asm.mesh.nothing_changes():
         done = apply(asm, "--delete")
-    fails(done, 2, "add --yes where nobody can answer")
+    fails(done, 2, "add --yes if there is no terminal")
     assert "  Deployment grpc-server-python-1\n" in done.stdout
 
 
@@ -901,7 +901,7 @@ def test_logs_that_cannot_be_followed_fail(asm: Planes) -> None:
 
 
 def test_logs_without_a_deployment_are_reported(asm: Planes) -> None:
-    fails(apply(asm, "logs"), 1, "nothing is deployed in the ACK cluster: ./apply.sh asm")
+    fails(apply(asm, "logs"), 1, "nothing is deployed in the ACK cluster: run ./apply.sh asm")
 
 
 # -- usage

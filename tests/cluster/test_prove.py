@@ -59,7 +59,7 @@ def test_a_connected_chain_passes_and_its_traces_are_shown(deployed: Planes, mes
     expected = expected_chain(span_services(hop_names(3)), gateway=GATEWAY_SERVICE)
     with reading(mesh.mesh.store) as store:
         assert [one.comparison.mismatches for one in verify(store, trace_ids, expected, 10.0)] == [()] * 4
-    passed = f"PASSED through the gateway {ADDRESS}:9999: every call was one trace over all hops"
+    passed = f"PASSED through the gateway {ADDRESS}:9999: each call was one trace over all hops"
     assert done.stdout.splitlines()[-1] == f"{passed}, with a sidecar in front of each"
 
 
@@ -151,7 +151,7 @@ def test_a_gateway_that_does_not_listen(deployed: Planes, mesh_at: Meshes) -> No
     mesh_at.end()
     done = prove(deployed, "--timeout", "2")
     reason = f"no connection to dns:///{ADDRESS}:9999 within 2 s"
-    hint = f"no connection to {ADDRESS}:9999: is port 9999 let through"
+    hint = f"no connection to {ADDRESS}:9999: check that port 9999 is open"
     fails(done, 3, reason, "Connection refused", hint, "./test.sh asm --in-cluster")
     assert "the wrong gateway" not in messages(done)
     selector = {"spec": {"selector": {"istio": "another"}}}
@@ -278,7 +278,7 @@ def test_in_cluster_calls_bypass_the_gateway(deployed: Planes, mesh_at: Meshes) 
     done = prove(deployed, "--in-cluster", "--repeat", "2")
     succeeds(done)
     assert done.stdout.splitlines()[0] == "== in the cluster, from the pod of grpc-client"
-    assert done.stdout.splitlines()[-1].startswith("PASSED in the cluster, without the gateway: every call")
+    assert done.stdout.splitlines()[-1].startswith("PASSED in the cluster, without the gateway: each call")
     assert _checks(done) == dict.fromkeys(CHECKS, "ok")
 
 

@@ -182,7 +182,7 @@ def test_hops_upstream_of_a_canary_propagate_its_header(
     render: Render, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     hops = render("canary").hops()
-    forwarded = [_server_options(hop, monkeypatch)["extra_headers"].exact for hop in hops]
+    forwarded = [_server_options(hop, monkeypatch)["forward_headers"].exact for hop in hops]
     assert forwarded == [{"x-canary"}, {"x-canary"}, set(), set()]
 
 
