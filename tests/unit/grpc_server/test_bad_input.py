@@ -10,8 +10,8 @@ import pytest
 
 from grpc_client.plan import RPC_METHODS, RpcMethod
 from grpc_server import greetings
-from grpc_server.greetings import HELLOS, greeting
-from hello_mesh.base.errors import UnknownIndexError
+from grpc_server.greetings import HELLOS, greeting, parse_indexes
+from hello_mesh.base.errors import TooManyGreetingsError, UnknownIndexError
 from hello_mesh.net.pb.landing_pb2 import TalkRequest
 from hello_mesh.net.rpc import method_path
 
@@ -53,6 +53,12 @@ def test_a_few_leading_zeros_change_nothing(index: int) -> None:
 def test_an_index_of_more_than_eight_digits_is_invalid(index: int) -> None:
     with pytest.raises(UnknownIndexError):
         greeting(f"{index:09}")
+
+
+def test_a_list_of_exactly_the_most_greetings_is_accepted() -> None:
+    assert len(parse_indexes(",".join(["0"] * 10_000))) == 10_000
+    with pytest.raises(TooManyGreetingsError, match="request at most 10000"):
+        parse_indexes(",".join(["0"] * 10_001))
 
 
 @lengths

@@ -9,6 +9,7 @@ import grpc
 import pytest
 
 from grpc_client.plan import RPC_METHODS, RpcMethod
+from grpc_server.relay import remaining_timeout
 from hello_mesh.base import log
 from hello_mesh.net.pb.landing_pb2 import TalkRequest, TalkResponse
 
@@ -121,6 +122,22 @@ async def test_the_deadline_shrinks_and_is_propagated(
     assert peer.remaining is not None
     # The client's gRPC rounds up to three digits; no hop adds to that.
     assert seconds * 0.9 - 1 < peer.remaining < seconds * 1.006
+
+
+@pytest.mark.parametrize(
+    ("seconds", "timeout"),
+    [(None, None), (0.0, 0.0), (0.0005, 0.0), (0.5, 0.499), (333.3, 332.999), (86_400.0, 86_399.999)],
+)
+def test_a_timeout_is_just_below_a_number_of_three_digits(
+    seconds: float | None, timeout: float | None
+) -> None:
+    assert remaining_timeout(seconds) == timeout
+
+
+def test_an_endless_timeout_is_one_that_grpc_can_represent() -> None:
+    timeout = remaining_timeout(1e12)
+    assert timeout is not None
+    assert 90 * 365 * 86_400 < timeout <= 100 * 365 * 86_400
 
 
 @lengths

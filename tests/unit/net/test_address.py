@@ -91,6 +91,8 @@ def test_an_address_becomes_a_target(address: str, expected: str) -> None:
         "ipv4:localhost",
         "ipv4:[::1]:80",
         "ipv4:10.0.0.1,",
+        "ipv4:10.0.0.1,[::1]:80",
+        "ipv6:[::1]:80,10.0.0.1:80",
         "ipv6:10.0.0.1:80",
         "::1%\n",
         "::1% x",

@@ -163,6 +163,8 @@ def test_an_invalid_header_name_is_refused(text: str) -> None:
         ("x-canary-", True),
         ("x-canary-a", True),
         ("x-canary", False),
+        ("my-x-canary-a", False),
+        ("my-x-user-id", False),
     ],
 )
 def test_a_name_matches_whole_and_a_prefix_from_the_left(key: str, within: bool) -> None:

@@ -55,6 +55,7 @@ def test_hostile_values_survive_encoding_and_decoding(hostile: str) -> None:
     value = encode(hop)
     assert value.isascii()
     assert value.isprintable()
+    assert not set(value) & set(',/:" ')
     assert value.count(";") == len(hop.to_pairs()) - 1
     assert decode(value) == hop
 
@@ -101,6 +102,7 @@ def test_hops_stay_in_order_and_other_metadata_is_ignored() -> None:
         ("x-other", "name=no;role=last"),
         (HOP_METADATA_KEY, "name=svc2;role=relay"),
         ("hello-hop-bin", b"name=no;role=last"),
+        ("hello-hop-2", "name=no;role=last"),
         (HOP_METADATA_KEY, "name=svc3;role=last"),
     )
     assert [(hop.name, hop.role) for hop in parse_report(metadata)] == [
@@ -121,3 +123,21 @@ def test_the_trace_id_of_a_hop_prefers_w3c_to_b3() -> None:
     assert Hop.from_metadata("a", Role.LAST, METADATA).trace_id == TRACE
     assert Hop.from_metadata("a", Role.LAST, METADATA[1:]).trace_id == B3_TRACE
     assert Hop.from_metadata("a", Role.LAST, ()).trace_id is None
+
+
+def test_a_value_can_contain_an_equals_sign() -> None:
+    assert decode("name=a=b;role=last") == Hop("a=b", Role.LAST)
+
+
+def test_sampling_belongs_to_the_w3c_context_only() -> None:
+    hop = decode(
+        f"name=a;role=last;trace={TRACE};parent={SPAN};sampled=1;b3-trace={B3_TRACE};b3-parent={B3_SPAN}"
+    )
+    assert hop.w3c is not None
+    assert hop.b3 is not None
+    assert (hop.w3c.sampled, hop.b3.sampled) == (True, None)
+
+
+def test_the_metadata_of_a_hop_can_be_an_iterator() -> None:
+    hop = Hop.from_metadata("grpc-server-svc1", Role.RELAY, iter(METADATA))
+    assert hop == Hop.from_metadata("grpc-server-svc1", Role.RELAY, METADATA)

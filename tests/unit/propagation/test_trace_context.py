@@ -82,6 +82,7 @@ def test_a_context_writes_the_traceparent_that_it_was_read_from() -> None:
         (("b3", f"{TRACE}-{SPAN}-1"),),
         (("b3", f"{TRACE}-{SPAN}-d"),),
         (("b3", f"{TRACE}-{SPAN}-1-05e3ac9a4f6e3b90"),),
+        (("b3", f"{TRACE}-{SPAN}-1".upper()),),
         (("x-b3-traceid", TRACE), ("b3", f"{TRACE}-{SPAN}")),
         (("x-b3-traceid", TRACE), ("x-b3-spanid", SPAN), ("b3", f"{SHORT}-{SHORT}")),
         (("b3", f"{SHORT}-{SHORT}"), ("x-b3-traceid", TRACE), ("x-b3-spanid", SPAN)),
@@ -158,3 +159,17 @@ def test_the_first_text_value_wins() -> None:
     metadata = (("k", b"bytes"), ("other", "o"), ("k", "one"), ("k", "two"))
     assert first_text(metadata, "k") == "one"
     assert first_text(metadata, "missing") == ""
+
+
+@pytest.mark.parametrize(("sampled", "value"), [(True, "1"), (False, "0"), (None, "0")])
+def test_a_context_writes_many_b3_headers(sampled: bool | None, value: str) -> None:
+    headers = TraceContext(TRACE, SPAN, sampled).b3
+    assert headers == (("x-b3-traceid", TRACE), ("x-b3-spanid", SPAN), ("x-b3-sampled", value))
+    assert from_b3(headers) == TraceContext(TRACE, SPAN)
+
+
+def test_metadata_can_be_an_iterator() -> None:
+    assert from_b3(iter((("x-b3-spanid", SPAN), ("x-b3-traceid", TRACE)))) == TraceContext(TRACE, SPAN)
+    assert from_w3c(iter((("other", "o"), ("traceparent", f"00-{TRACE}-{SPAN}-01")))) == TraceContext(
+        TRACE, SPAN
+    )

@@ -129,11 +129,14 @@ def test_the_trace_id_of_a_broken_trace_is_that_of_its_first_fragment() -> None:
     assert _evaluate(CLIENT, "w1.1", "w2.2").trace_id == _trace("1")
 
 
-@pytest.mark.parametrize(("seen", "saw"), [(("w2.1", "w2.2"), "another trace"), (("-", "-"), "none")])
-def test_a_trace_can_break_in_front_of_the_first_hop(seen: tuple[str, ...], saw: str) -> None:
+@pytest.mark.parametrize(
+    ("seen", "saw", "trace"), [(("w2.1", "w2.2"), "another trace", "2"), (("-", "-"), "none", "1")]
+)
+def test_a_trace_can_break_in_front_of_the_first_hop(seen: tuple[str, ...], saw: str, trace: str) -> None:
     verdict = _evaluate(CLIENT, *seen)
     assert (verdict.kind, verdict.hop) == (VerdictKind.BROKEN, "svc1")
     assert verdict.text == f"broken in front of svc1: the client started a trace, svc1 saw {saw}"
+    assert verdict.trace_id == _trace(trace)
 
 
 def test_a_trace_that_starts_downstream_of_a_hop_is_broken_at_that_hop() -> None:
@@ -244,6 +247,7 @@ def test_a_request_id_without_a_span_means_proxies_without_tracing(seen: tuple[s
     verdict = evaluate(_with_request_id(_path(*seen)), _sent(CLIENT))
     assert (verdict.kind, verdict.hop, verdict.trace_id) == (VerdictKind.NOT_TRACED, "svc1", _trace("1"))
     assert verdict.text.startswith("not traced: a proxy passed the call on without a span: one trace (W3C)")
+    assert verdict.sampled is True
 
 
 def test_a_gateway_that_traces_in_front_of_hops_without_sidecars_is_no_sidecar() -> None:
@@ -264,3 +268,10 @@ def test_a_verdict_is_sampled_if_every_hop_saw_a_sampled_trace(
 ) -> None:
     hops = [replace(hop, b3=hop.b3 and replace(hop.b3, sampled=None)) for hop in _path(*seen)]
     assert evaluate(hops, _sent("-")).sampled is sampled
+
+
+def test_a_verdict_is_not_sampled_for_sure_if_one_hop_did_not_report_sampling() -> None:
+    known, unknown = _path("w1.1", "w1.2")
+    assert unknown.w3c is not None
+    hops = [known, replace(unknown, w3c=replace(unknown.w3c, sampled=None))]
+    assert evaluate(hops, _sent(CLIENT)).sampled is None
