@@ -278,15 +278,16 @@ def is_serving() -> IsServing:
 
 @pytest.fixture(autouse=True)
 async def _no_task_is_left() -> AsyncIterator[None]:
-    """Fail a test after which a task of a relay still runs."""
+    """Fail a test after which a task of a call still runs: a handler, or a stream of requests."""
     yield
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(5):
-            while _relay_tasks():
+            while _call_tasks():
                 await asyncio.sleep(0.01)
-    assert not _relay_tasks()
+    assert _call_tasks() == []
 
 
-def _relay_tasks() -> list[str]:
-    names = ("_forward_stream", "_forward_response", "read_requests", "_consume_request_iterator")
+def _call_tasks() -> list[str]:
+    # grpc.aio names the task of a handler, and the coroutine that sends a relay's requests.
+    names = ("HandleExceptions[/org.feuyeux.grpc.", "_consume_request_iterator")
     return [str(task) for task in asyncio.all_tasks() if any(name in str(task) for name in names)]

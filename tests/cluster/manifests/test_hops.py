@@ -180,7 +180,7 @@ def test_the_hops_before_a_canary_forward_what_asks_for_it(
     render: Render, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     hops = render("canary").hops()
-    forwarded = [_server_options(hop, monkeypatch)["extra_headers"].exact for hop in hops]
+    forwarded = [_server_options(hop, monkeypatch)["forward_headers"].exact for hop in hops]
     assert forwarded == [{"x-canary"}, {"x-canary"}, set(), set()]
 
 
