@@ -10,7 +10,7 @@ from opentelemetry.proto.trace.v1 import trace_pb2
 
 from hello_mesh.base.errors import PayloadError
 from hello_mesh.tracing.formats import otlp
-from hello_mesh.tracing.span import MAX_ATTRIBUTES, MAX_TEXT, Event, Origin, SpanKind, Status
+from hello_mesh.tracing.span import MAX_ATTRIBUTES, MAX_TEXT, Event, Origin, Span, SpanKind, Status
 
 
 def attribute(key: str, **value: Any) -> KeyValue:
@@ -179,11 +179,13 @@ def test_lone_surrogates_do_no_harm() -> None:
     assert all(each.name.encode() for each in batch.spans)
 
 
-def test_spans_survive_the_way_out_and_in_again() -> None:
-    told = span(
+def detailed() -> Span:
+    """Return a span with a value in every field that OTLP can hold."""
+    return span(
         "svc1.ns",
         SpanKind.PRODUCER,
         7,
+        3,
         status=Status.ERROR,
         status_message="no",
         attributes={"a": [1, {"b": True}], "c": 0.5, "d": "e"},
@@ -192,11 +194,35 @@ def test_spans_survive_the_way_out_and_in_again() -> None:
         trace_state="a=b",
         dropped=3,
     )
-    spans = (*whole(), told)
-    back = otlp.from_protobuf(otlp.to_protobuf(spans).SerializeToString())
-    assert set(back.spans) == set(spans)
 
 
-def test_spans_go_out_under_one_resource_for_each_sender() -> None:
+def test_spans_are_the_same_after_encoding_and_decoding() -> None:
+    spans = (*whole(), detailed())
+    decoded = otlp.from_protobuf(otlp.to_protobuf(spans).SerializeToString()).spans
+    assert {each.span_id: each for each in decoded} == {each.span_id: each for each in spans}
+
+
+def test_spans_are_the_same_after_encoding_and_decoding_as_json() -> None:
+    spans = (*whole(), detailed())
+    decoded = {each.span_id: each for each in otlp.from_json(otlp.to_json(spans).encode()).spans}
+    assert decoded == {each.span_id: each for each in spans}
+
+
+def test_json_has_hex_ids_and_numbers_for_enums_on_one_line() -> None:
+    line = otlp.to_json([detailed()])
+    assert len(line.splitlines()) == 1
+    (resource_spans,) = json.loads(line)["resourceSpans"]
+    (scope_spans,) = resource_spans["scopeSpans"]
+    (encoded,) = scope_spans["spans"]
+    assert {key: encoded[key] for key in ("traceId", "spanId", "parentSpanId")} == {
+        "traceId": TRACE,
+        "spanId": f"{7:016x}",
+        "parentSpanId": f"{3:016x}",
+    }
+    assert (encoded["kind"], encoded["status"]) == (4, {"code": 2, "message": "no"})
+    assert encoded["startTimeUnixNano"] == str(START_NS + 7_000_000)
+
+
+def test_each_sender_has_one_resource() -> None:
     exported = MessageToDict(otlp.to_protobuf(whole()))
     assert len(exported["resourceSpans"]) == 4
