@@ -204,11 +204,53 @@ HOSTILE = "svc\x1b[2J\x9b\u202e\u2028"
 def test_a_hostile_service_name_is_never_printed_raw(
     run: Run, store: Path, command: tuple[str, ...], output: str
 ) -> None:
+    _check_hostile_output(run, store, *command, "--output", output)
+
+
+def test_a_hostile_service_name_is_never_printed_raw_in_otlp(run: Run, store: Path) -> None:
+    _check_hostile_output(run, store, "show", OTHER_TRACE, "--output", "otlp")
+
+
+def _check_hostile_output(run: Run, store: Path, *command: str) -> None:
     with writing(store) as opened:
         opened.add(replace(span, trace_id=OTHER_TRACE, service=HOSTILE, name=HOSTILE) for span in whole())
-    shown = run(*command, "--output", output).output
-    assert "svc" in shown
-    assert all(line.isprintable() for line in shown.splitlines())
+    output = run(*command).output
+    assert "svc" in output
+    # Not splitlines: it also splits at characters that must not be printed.
+    assert all(line.isprintable() for line in output.split("\n"))
+
+
+BARE = """
+import sys
+for name in ("aiohttp", "google", "grpc", "opentelemetry"):
+    sys.modules[name] = None
+from hello_mesh.tracing.cli import main
+main(prog_name="hello-grpc-traces")
+"""
+
+
+def _run_without_extras(store: Path, *arguments: str) -> "subprocess.CompletedProcess[str]":
+    command = [sys.executable, "-c", BARE, *arguments, "--store", str(store)]
+    return subprocess.run(command, check=False, capture_output=True, text=True, timeout=60)
+
+
+@pytest.mark.parametrize(
+    "command",
+    [("list",), ("show", TRACE), ("verify", TRACE, *HOPS), ("topology",)],
+    ids=lambda command: command[0],
+)
+def test_a_command_that_reads_needs_no_extra(store: Path, command: tuple[str, ...]) -> None:
+    done = _run_without_extras(store, *command)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize(
+    "command", [("collect",), ("show", TRACE, "--output", "otlp")], ids=lambda command: command[0]
+)
+def test_a_missing_extra_exits_with_3(store: Path, command: tuple[str, ...]) -> None:
+    done = _run_without_extras(store, *command)
+    assert (done.returncode, done.stdout) == (3, "")
+    assert done.stderr.startswith("Error: the extra 'traces' is not installed (")
 
 
 def test_a_port_in_use_exits_with_3(store: Path, tmp_path: Path) -> None:
