@@ -262,7 +262,7 @@ def test_a_service_that_the_call_should_not_meet_is_named() -> None:
     stray = [span("db.ns", SpanKind.CLIENT, 50, 6), span("db.ns", SpanKind.SERVER, 51, 50)]
     comparison = compare([*whole(), *stray], EXPECTED)
     assert kinds(comparison) == [(MismatchKind.UNEXPECTED_SERVICE, "db.ns")]
-    assert "and 1 of its descendants" in text(comparison)
+    assert "db.ns (client), with 1 descendant: an unexpected service" in text(comparison)
 
 
 def test_of_many_surplus_spans_the_first_are_named_and_the_rest_counted() -> None:
