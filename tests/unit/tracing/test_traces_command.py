@@ -41,7 +41,7 @@ def run(store: Path) -> Run:
 
 @contextmanager
 def collecting(store: Path) -> Iterator[tuple["subprocess.Popen[str]", int, int]]:
-    """A collector as a process of its own, and its two ports."""
+    """Run a collector as a process, and yield it and its two ports."""
     command = [COLLECT, "collect", "--store", str(store)]
     with subprocess.Popen(
         [*command, "--grpc-port", "0", "--http-port", "0"], stdout=subprocess.PIPE, text=True
@@ -75,13 +75,13 @@ def test_a_missing_trace_exits_with_1(run: Run) -> None:
     assert result.stderr == f"trace {OTHER_TRACE} not found: check the id with hello-grpc-traces list\n"
 
 
-def test_a_whole_trace_gets_a_good_verdict(run: Run) -> None:
+def test_a_whole_trace_is_ok(run: Run) -> None:
     result = run("verify", TRACE, *HOPS)
     assert (result.exit_code, result.output) == (0, f"trace {TRACE}: OK: 6 spans, one tree\n")
     assert json.loads(run("verify", TRACE, *HOPS, "--output", "json").output)["ok"] is True
 
 
-def test_one_bad_trace_among_good_ones_is_told_by_the_exit_code(run: Run, store: Path) -> None:
+def test_one_mismatch_among_whole_traces_exits_with_1(run: Run, store: Path) -> None:
     with writing(store) as opened:
         opened.add(replace(each, trace_id=OTHER_TRACE) for each in whole()[:4])
     result = run("verify", TRACE, OTHER_TRACE, *HOPS, "--timeout", "0")
@@ -90,7 +90,7 @@ def test_one_bad_trace_among_good_ones_is_told_by_the_exit_code(run: Run, store:
     assert f"trace {OTHER_TRACE}: mismatch: 4 spans\n  missing: " in result.output
 
 
-def test_ctrl_c_is_no_verdict(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ctrl_c_exits_with_130(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupt(_seconds: float) -> None:
         raise KeyboardInterrupt
 
@@ -272,6 +272,6 @@ def test_a_port_in_use_exits_with_3(store: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("command", ["list", "show", "verify", "collect", "topology"])
-def test_every_command_explains_itself(run: Run, command: str) -> None:
+def test_every_command_has_a_help_page(run: Run, command: str) -> None:
     result = run(command, "--help")
     assert (result.exit_code, result.output.startswith("Usage: hello-grpc-traces ")) == (0, True)

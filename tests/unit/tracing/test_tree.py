@@ -15,7 +15,7 @@ def many(parents: list[int | None]) -> list[Span]:
     return [span("svc", SpanKind.INTERNAL, number + 1, parent, ms=1) for number, parent in enumerate(parents)]
 
 
-def test_siblings_stand_in_the_order_of_their_start() -> None:
+def test_siblings_are_ordered_by_start_time() -> None:
     spans = [
         span("a", SpanKind.SERVER, 1),
         span("c", SpanKind.SERVER, 3, 1, at=30),
@@ -42,7 +42,7 @@ def test_the_same_span_twice_is_one() -> None:
     ],
     ids=["a chain", "a star", "all roots", "all orphans", "a ring"],
 )
-def test_ten_thousand_spans_of_any_shape_are_no_trouble(parents: list[int | None]) -> None:
+def test_ten_thousand_spans_of_any_shape_are_all_in_the_tree(parents: list[int | None]) -> None:
     tree = build(many(parents))
     assert len(tree.nodes) == 10_000
     assert {node.index for node in tree.nodes} == set(range(10_000))

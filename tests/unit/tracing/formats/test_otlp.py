@@ -30,7 +30,7 @@ def json_request(**fields: Any) -> dict[str, Any]:
     return {"resourceSpans": [{"resource": resource, "scopeSpans": [{"spans": [entry | fields]}]}]}
 
 
-def test_what_envoy_sends_is_read() -> None:
+def test_spans_of_a_real_envoy_are_decoded() -> None:
     spans = sorted(real("whole", "otlp"), key=lambda each: each.start_ns)
     assert [(each.service, each.kind) for each in spans] == [
         ("istio-ingressgateway.istio-system", SpanKind.CLIENT),
@@ -45,20 +45,20 @@ def test_what_envoy_sends_is_read() -> None:
     assert {each.origin for each in spans} == {Origin.OTLP}
 
 
-def test_a_failed_call_is_read_as_failed() -> None:
+def test_a_failed_call_is_decoded_as_failed() -> None:
     assert {each.status for each in real("aborted-at-svc3", "otlp")} == {Status.ERROR}
 
 
 @pytest.mark.parametrize("field", ["trace_id", "span_id"])
 @pytest.mark.parametrize("value", [b"", b"\0" * 16, b"\0" * 8, b"\x01" * 7, b"\x01" * 17])
-def test_a_span_without_a_right_id_is_rejected_and_the_others_are_kept(field: str, value: bytes) -> None:
+def test_a_span_with_an_invalid_id_is_rejected_and_the_others_are_kept(field: str, value: bytes) -> None:
     batch = otlp.from_protobuf(request(message(), message(**{field: value}), message()))
     assert (len(batch.spans), batch.rejected) == (2, 1)
     assert "hex digits" in batch.reason
 
 
 @pytest.mark.parametrize("parent", [b"", b"\0" * 8])
-def test_no_parent_and_a_parent_of_zeros_are_a_root(parent: bytes) -> None:
+def test_a_span_without_a_parent_or_with_a_parent_of_zeros_is_a_root(parent: bytes) -> None:
     (read,) = otlp.from_protobuf(request(message(parent_span_id=parent))).spans
     assert read.parent_id is None
 
@@ -66,7 +66,7 @@ def test_no_parent_and_a_parent_of_zeros_are_a_root(parent: bytes) -> None:
 @pytest.mark.parametrize(
     ("start", "end"), [(0, 0), (0, START_NS), (START_NS, START_NS - 1), (2**64 - 1, 2**64 - 1), (1, 2**63)]
 )
-def test_times_that_cannot_be_are_rejected(start: int, end: int) -> None:
+def test_invalid_times_are_rejected(start: int, end: int) -> None:
     batch = otlp.from_protobuf(request(message(start_time_unix_nano=start, end_time_unix_nano=end)))
     assert (batch.spans, batch.rejected) == ((), 1)
 
@@ -77,7 +77,7 @@ def test_an_unknown_kind_and_status_are_unspecified() -> None:
     assert (read.kind, read.status, read.service) == (SpanKind.UNSPECIFIED, Status.UNSET, "unknown_service")
 
 
-def test_huge_attributes_are_cut_and_too_many_are_counted() -> None:
+def test_long_attributes_are_cut_and_dropped_ones_are_counted() -> None:
     many = [attribute(f"key {number}", int_value=number) for number in range(500)]
     huge = attribute("k" * 10_000, string_value="v" * 1_000_000)
     (read,) = otlp.from_protobuf(request(message(attributes=[huge, *many]))).spans
@@ -87,7 +87,7 @@ def test_huge_attributes_are_cut_and_too_many_are_counted() -> None:
     assert len(str(next(iter(read.attributes.values())))) == MAX_TEXT
 
 
-def test_every_type_of_value_is_kept_as_json_can_hold_it() -> None:
+def test_every_type_of_value_is_kept_in_a_form_of_json() -> None:
     values = [
         attribute("text", string_value="naïve"),
         attribute("yes", bool_value=True),
@@ -113,7 +113,7 @@ def test_every_type_of_value_is_kept_as_json_can_hold_it() -> None:
     }
 
 
-def test_deep_values_end_somewhere() -> None:
+def test_deep_values_are_cut() -> None:
     value = AnyValue(string_value="deep")
     for _ in range(30):
         value = AnyValue(array_value=ArrayValue(values=[value]))
@@ -131,18 +131,18 @@ def test_an_empty_body_is_an_empty_request() -> None:
     assert otlp.from_protobuf(b"").spans == ()
 
 
-def test_json_has_its_ids_in_hex() -> None:
+def test_ids_in_json_are_hex() -> None:
     (read,) = otlp.from_json(json.dumps(json_request(parentSpanId="00F067AA0BA902B8")).encode()).spans
     assert (read.trace_id, read.span_id, read.parent_id) == (TRACE, "00f067aa0ba902b7", "00f067aa0ba902b8")
     assert (read.service, read.kind) == ("svc1", SpanKind.CLIENT)
 
 
-def test_json_may_hold_fields_that_this_version_does_not_know() -> None:
+def test_unknown_fields_in_json_are_ignored() -> None:
     assert otlp.from_json(json.dumps(json_request(tomorrow={"traceId": 5})).encode()).spans
 
 
 @pytest.mark.parametrize("wrong", ["zz", "abc", 5, None, ["0"], "0af7651916cd43dd", "/" * 32])
-def test_json_with_a_wrong_trace_id_is_rejected(wrong: Any) -> None:
+def test_json_with_an_invalid_trace_id_is_rejected(wrong: Any) -> None:
     batch = otlp.from_json(json.dumps(json_request(traceId=wrong)).encode())
     assert (batch.spans, batch.rejected) == ((), 1)
 
@@ -165,12 +165,12 @@ def test_json_with_a_wrong_trace_id_is_rejected(wrong: Any) -> None:
         json.dumps(json_request(attributes={"key": "value"})).encode(),
     ],
 )
-def test_json_that_is_no_request_is_refused(body: bytes) -> None:
+def test_invalid_json_is_refused(body: bytes) -> None:
     with pytest.raises(PayloadError, match="the body is not"):
         otlp.from_json(body)
 
 
-def test_lone_surrogates_do_no_harm() -> None:
+def test_lone_surrogates_are_replaced_or_refused() -> None:
     body = json.dumps(json_request(name="\ud800", traceState="\udfff"))
     try:
         batch = otlp.from_json(body.encode())
