@@ -140,4 +140,17 @@ def test_lists_and_edges_are_shown_in_text_and_json() -> None:
     assert json.loads(render.list_json([summary]))["errors"] == 1
     found = service_graph(whole())
     assert "svc1.ns → svc2.ns\n  1 call, 0 errors; ms: p50 94.0" in render.topology_text(found)
-    assert json.loads(render.topology_json(found).splitlines()[0])["caller"] is None
+    assert json.loads(render.topology_json(found).splitlines()[0]) == {
+        "caller": None,
+        "callee": "gateway.istio-system",
+        "calls": 1,
+        "errors": 0,
+        "ms": {"p50": 98.0, "p90": 98.0, "p99": 98.0, "max": 98.0},
+    }
+
+
+def test_findings_are_shown_in_text_and_json() -> None:
+    orphan = [span("svc1", SpanKind.SERVER, 1, 9)]
+    (finding,) = json.loads(render.trace_json(orphan))["findings"]
+    assert (finding["kind"], finding["span_id"]) == ("orphan", f"{1:016x}")
+    assert render.trace_text(orphan).splitlines()[-1] == f"! {finding['text']}"

@@ -46,3 +46,17 @@ def test_traces_do_not_mix() -> None:
 def test_percentiles_are_values_that_occurred() -> None:
     assert percentiles(range(1, 101)) == {"p50": 50, "p90": 90, "p99": 99, "max": 100}
     assert percentiles([7.0]) == {"p50": 7, "p90": 7, "p99": 7, "max": 7}
+
+
+def test_the_duration_of_a_call_without_a_span_of_the_caller_is_the_callees() -> None:
+    (_, edge) = service_graph([span("a", SpanKind.SERVER, 1, ms=50), span("b", SpanKind.SERVER, 2, 1, ms=10)])
+    assert edge.milliseconds["max"] == 10
+
+
+def test_an_operation_with_the_callers_own_name_is_not_a_call() -> None:
+    assert brief(service_graph([span("a", SpanKind.CLIENT, 1, name="a:9996/*")])) == [(None, "a", 1, 0)]
+
+
+def test_edges_are_ordered_by_caller_and_callee() -> None:
+    roots = [span(name, SpanKind.SERVER, number) for number, name in enumerate("cab", start=1)]
+    assert [edge.callee for edge in service_graph(roots)] == ["a", "b", "c"]

@@ -59,6 +59,7 @@ def test_traces_are_listed(run: Run) -> None:
     assert (result.exit_code, TRACE in result.output) == (0, True)
     assert json.loads(run("list", "--output", "json").output)["spans"] == 6
     assert run("list", "--failed", "--output", "json").output == ""
+    assert run("list", "--min-ms", "98.5", "--output", "json").output == ""
     assert run("list", "--since", "1", "--output", "json").output == ""
     assert run("list", "--service", "svc2", "--min-ms", "50", "--limit", "1").output.count(TRACE) == 1
 
@@ -69,9 +70,10 @@ def test_a_trace_is_shown_as_a_tree(run: Run) -> None:
     assert len(json.loads(run("show", TRACE, "--output", "json").output)["spans"]) == 6
 
 
-def test_a_missing_trace_exits_with_1(run: Run) -> None:
-    result = run("show", OTHER_TRACE)
-    assert result.exit_code == 1
+@pytest.mark.parametrize("found", [(), (TRACE,)])
+def test_a_missing_trace_exits_with_1(run: Run, found: tuple[str, ...]) -> None:
+    result = run("show", *found, OTHER_TRACE)
+    assert (result.exit_code, result.stdout) == (1, "")
     assert result.stderr == f"trace {OTHER_TRACE} not found: check the id with hello-grpc-traces list\n"
 
 
@@ -84,6 +86,7 @@ def test_a_whole_trace_is_ok(run: Run) -> None:
 def test_one_mismatch_among_whole_traces_exits_with_1(run: Run, store: Path) -> None:
     with writing(store) as opened:
         opened.add(replace(each, trace_id=OTHER_TRACE) for each in whole()[:4])
+    assert run("verify", OTHER_TRACE, TRACE, *HOPS, "--timeout", "0").exit_code == 1
     result = run("verify", TRACE, OTHER_TRACE, *HOPS, "--timeout", "0")
     assert result.exit_code == 1
     assert f"trace {TRACE}: OK" in result.output

@@ -66,3 +66,19 @@ def test_both_sides_of_a_call_that_share_an_id_are_parent_and_child() -> None:
         (2, "svc2", SpanKind.CLIENT),
         (3, "svc3", SpanKind.SERVER),
     ]
+
+
+def test_of_two_spans_with_one_start_time_the_longer_is_first() -> None:
+    spans = [span("short", SpanKind.SERVER, 1, at=0, ms=1), span("long", SpanKind.SERVER, 2, at=0, ms=9)]
+    assert [node.span.service for node in build(spans).nodes] == ["long", "short"]
+
+
+def test_the_cut_of_a_cycle_is_the_index_of_its_node() -> None:
+    spans = [
+        span("root", SpanKind.SERVER, 1, at=0),
+        span("ring", SpanKind.INTERNAL, 2, 2, at=1),
+        span("child", SpanKind.SERVER, 3, 1, at=2),
+    ]
+    tree = build(spans)
+    assert [node.span.service for node in tree.nodes] == ["root", "child", "ring"]
+    assert tree.cut == {2}

@@ -10,7 +10,16 @@ from opentelemetry.proto.trace.v1 import trace_pb2
 
 from hello_mesh.base.errors import PayloadError
 from hello_mesh.tracing.formats import otlp
-from hello_mesh.tracing.span import MAX_ATTRIBUTES, MAX_TEXT, Event, Origin, Span, SpanKind, Status
+from hello_mesh.tracing.span import (
+    MAX_ATTRIBUTES,
+    MAX_EVENTS,
+    MAX_TEXT,
+    Event,
+    Origin,
+    Span,
+    SpanKind,
+    Status,
+)
 
 
 def attribute(key: str, **value: Any) -> KeyValue:
@@ -113,12 +122,25 @@ def test_every_type_of_value_is_kept_in_a_form_of_json() -> None:
     }
 
 
-def test_deep_values_are_cut() -> None:
+@pytest.mark.parametrize(("depth", "kept"), [(7, True), (8, False), (30, False)])
+def test_deep_values_are_cut(depth: int, *, kept: bool) -> None:
     value = AnyValue(string_value="deep")
-    for _ in range(30):
+    for _ in range(depth):
         value = AnyValue(array_value=ArrayValue(values=[value]))
     (read,) = otlp.from_protobuf(request(message(attributes=[KeyValue(key="deep", value=value)]))).spans
-    assert "deep" not in str(read.attributes["deep"])
+    assert ("deep" in str(read.attributes["deep"])) == kept
+
+
+def test_events_above_the_limit_are_counted_as_dropped() -> None:
+    events = [trace_pb2.Span.Event(time_unix_nano=2**64 - 1, name="e")] * (MAX_EVENTS + 2)
+    (read,) = otlp.from_protobuf(request(message(events=events, dropped_attributes_count=3))).spans
+    assert (len(read.events), read.dropped) == (MAX_EVENTS, 5)
+    assert read.events[0].time_ns == 2**63 - 1
+
+
+def test_the_reason_is_that_of_the_first_rejected_span() -> None:
+    batch = otlp.from_protobuf(request(message(trace_id=b"\x01"), message(span_id=b"\x01")))
+    assert (batch.rejected, batch.reason.startswith("invalid trace id")) == (2, True)
 
 
 @pytest.mark.parametrize("body", [b"\xff", b"\x0a\xff\xff\xff\x0f", request(message())[:-3]])

@@ -6,7 +6,7 @@ from making import START_NS, TRACE, real, zipkin_entry
 
 from hello_mesh.base.errors import PayloadError
 from hello_mesh.tracing.formats import zipkin
-from hello_mesh.tracing.span import MAX_TEXT, Origin, Span, SpanKind, Status
+from hello_mesh.tracing.span import MAX_EVENTS, MAX_TEXT, Origin, Span, SpanKind, Status
 
 
 def read(**fields: Any) -> Span:
@@ -101,3 +101,8 @@ def test_long_tags_are_cut_and_an_unknown_kind_is_unspecified() -> None:
     assert len(str(span.attributes["big"])) == MAX_TEXT
     assert str(span.attributes["surrogate"]).encode() == b"?"
     assert (span.kind, span.service) == (SpanKind.UNSPECIFIED, "unknown_service")
+
+
+def test_annotations_above_the_limit_are_counted_as_dropped() -> None:
+    span = read(annotations=[{"timestamp": 1, "value": "ss"}] * (MAX_EVENTS + 2))
+    assert (len(span.events), span.dropped) == (MAX_EVENTS, 2)

@@ -182,6 +182,12 @@ def test_files_of_other_programs_are_not_changed(tmp_path: Path) -> None:
 def test_related_traces_are_found_by_request_id_and_by_time(store: Store) -> None:
     store.add([span("svc1", SpanKind.SERVER, 1, attributes={"guid:x-request-id": "r-1"})])
     store.add([span("svc2", SpanKind.SERVER, 1, at=50, trace_id=OTHER_TRACE)])
-    assert store.with_request_ids(["r-1", "r-2"]) == (TRACE,)
+    assert store.with_request_ids(["r-2", "r-1"]) == (TRACE,)
     assert store.with_request_ids([]) == ()
     assert store.rooted_between(START_NS + 40_000_000, START_NS + 60_000_000) == (OTHER_TRACE,)
+
+
+def test_a_trace_is_listed_by_its_root_even_if_another_span_starts_earlier(store: Store) -> None:
+    store.add([span("early", SpanKind.SERVER, 2, 1, at=0), span("root", SpanKind.CLIENT, 1, at=5)])
+    (listed,) = store.recent()
+    assert (listed.service, listed.name) == ("root", "root:9996/*")

@@ -304,3 +304,43 @@ def test_a_trace_of_ten_thousand_levels_is_compared() -> None:
     comparison = compare([*whole(), *stray], EXPECTED)
     assert kinds(comparison) == [(MismatchKind.UNEXPECTED_SERVICE, "db")]
     assert TRACE not in comparison.fragments
+
+
+def test_of_two_equal_attempts_the_first_is_the_expected_span() -> None:
+    spans = [*whole(), span("svc3.other", SpanKind.SERVER, 60, 5, at=6, ms=1)]
+    assert kinds(compare(spans, EXPECTED)) == [(MismatchKind.EXTRA, "svc3.other")]
+
+
+def test_a_descendant_of_the_found_parent_is_the_expected_span() -> None:
+    expected = ExpectedSpan("r", children=(ExpectedSpan("a", children=(ExpectedSpan("b"),)),))
+    spans = [
+        span("r", SpanKind.SERVER, 1),
+        span("a", SpanKind.SERVER, 2, 1),
+        span("a", SpanKind.INTERNAL, 3, 2),
+        span("b", SpanKind.SERVER, 4, 3),
+        span("b.other", SpanKind.SERVER, 5, 1),
+        span("b.other", SpanKind.INTERNAL, 6, 5),
+    ]
+    assert kinds(compare(spans, expected)) == [(MismatchKind.EXTRA, "b.other")]
+
+
+def test_a_fragment_may_start_earlier_if_the_clocks_differ() -> None:
+    head, tail = detached(5)
+    early = [replace(each, start_ns=each.start_ns - 8 * 10**7) for each in tail]
+    assert compare(head, EXPECTED, [early]).fragments == (OTHER_TRACE,)
+    in_time = [replace(each, trace_id="3" * 32) for each in tail]
+    assert compare(head, EXPECTED, [early, in_time]).fragments == ("3" * 32,)
+
+
+def test_descendants_of_an_extra_span_are_counted_and_not_named() -> None:
+    names = ("db", "cache", "disk")
+    stray = [span(name, SpanKind.SERVER, 50 + n, 49 + n if n else 6) for n, name in enumerate(names)]
+    assert (
+        text(compare([*whole(), *stray], EXPECTED))
+        == "db (server), with 2 descendants: an unexpected service"
+    )
+
+
+def test_an_extra_span_of_another_kind_is_not_a_repeated_call() -> None:
+    extra = span("svc3.ns", SpanKind.CLIENT, 60, 6)
+    assert text(compare([*whole(), extra], EXPECTED)) == "svc3.ns (client): unexpected here"

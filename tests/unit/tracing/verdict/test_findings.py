@@ -97,3 +97,19 @@ def test_ten_thousand_spans_with_one_id_are_found() -> None:
 def _below(parent: int) -> list[Span]:
     first, *others = whole()
     return [replace(first, parent_id=f"{parent:016x}"), *others]
+
+
+def test_two_spans_of_one_service_may_not_share_an_id() -> None:
+    spans = [span("a", SpanKind.CLIENT, 1), span("a", SpanKind.SERVER, 1, at=2)]
+    (finding,) = (each for each in find_unusual(build(spans)) if each.kind is FindingKind.DUPLICATE_ID)
+    assert finding.text.startswith("a (server) has the same id 0000000000000001 as a (client)")
+
+
+def test_the_first_root_after_an_orphan_is_not_a_second_root() -> None:
+    tree = build([span("lost", SpanKind.SERVER, 9, 8, at=0), *whole()])
+    assert findings(tree) == {FindingKind.ORPHAN: 1}
+    assert "the caller's" not in find_unusual(tree)[0].text
+
+
+def test_two_spans_of_one_service_in_a_row_are_not_a_gap() -> None:
+    assert not find_unusual(build([span("a", SpanKind.SERVER, 1), span("a", SpanKind.SERVER, 2, 1)]))

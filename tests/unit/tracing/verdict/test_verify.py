@@ -97,7 +97,9 @@ def test_each_of_many_traces_has_its_verdict(writer: Store, reader: Store) -> No
     for trace_id in good:
         writer.add(renamed(whole(), trace_id))
     writer.add(whole()[:2])
-    verdicts = {each.trace_id: each for each in verify(reader, [*good, TRACE, TRACE], EXPECTED, timeout=0.5)}
+    found = list(verify(reader, [*good, TRACE, TRACE], EXPECTED, timeout=0.5))
+    assert len(found) == 51
+    verdicts = {each.trace_id: each for each in found}
     assert {trace_id for trace_id, each in verdicts.items() if each.comparison.ok} == set(good)
     assert set(verdicts) == {*good, TRACE}
 
