@@ -174,8 +174,6 @@ class _Caller:
                 self.on_response(number, spec, response)
         except grpc.aio.AioRpcError:
             pass  # the status is read below, as it is on success
-        finally:
-            call.cancel()  # no effect on a finished call
         status = await watcher.status()
         duration_ns = time.monotonic_ns() - started_ns
         hops, unreadable = _read_hop_report(status.trailing)

@@ -67,8 +67,8 @@ class Relay:
     async def _forward_stream(self, method: str, context: CallContext) -> AsyncIterator[bytes]:
         """Yield the responses of the next hop while gRPC sends it the caller's requests.
 
-        gRPC takes the next request only when there is room for it towards the next hop, so that at most one
-        message per direction is held here.
+        gRPC takes the next request only when there is room for it towards the next hop. At most one message
+        per direction is held here.
         """
         async with self._calls.serve(method, context) as served:
             call = self._streams[method](read_requests(context), **self._outgoing(context, served))

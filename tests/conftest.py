@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import signal
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -29,13 +29,12 @@ from hello_mesh.net.pb.landing_pb2_grpc import (
     add_LandingServiceServicer_to_server,
 )
 
-# Started in the background of a script, Python ignores SIGINT, and under nohup SIGHUP; and so would every
-# program that a test starts.
+# Python ignores SIGINT if a script starts it in the background, and SIGHUP under nohup. Child processes
+# would inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
-Metadata = Sequence[tuple[str, str | bytes]]
-Context = grpc.aio.ServicerContext[TalkRequest, TalkResponse]
+PeerContext = grpc.aio.ServicerContext[TalkRequest, TalkResponse]
 
 
 @dataclass
@@ -48,12 +47,12 @@ class Chain:
 
     @property
     def target(self) -> str:
-        """Where the first hop listens."""
+        """The address of the first hop."""
         return f"127.0.0.1:{self.servers[0].port}"
 
     @property
     def stub(self) -> LandingServiceStub:
-        """Calls the first hop."""
+        """The stub of the first hop."""
         return LandingServiceStub(self.channel)
 
 
@@ -62,9 +61,9 @@ StartChain = Callable[..., Awaitable[Chain]]
 
 @pytest.fixture
 async def start_chain() -> AsyncIterator[StartChain]:
-    """Starts `length` hops named svc1, svc2, …; the last one relays to `backend` where there is one.
+    """Return a function that starts `length` hops named svc1, svc2, … and stops them after the test.
 
-    `at` holds other settings for the hops that it names: at={"svc2": {"forward": False}}.
+    With a `backend`, the last hop relays to it. `at` has settings per hop: at={"svc2": {"forward": False}}.
     """
     async with AsyncExitStack() as stack:
 
@@ -86,21 +85,21 @@ async def start_chain() -> AsyncIterator[StartChain]:
 
 @dataclass
 class Peer(LandingServiceServicer):
-    """A next hop of the test's own: it keeps what it was sent, and does with a call what the test says."""
+    """A next hop that a test controls: it records what it receives, and behaves as the test says."""
 
-    behave: Callable[["Peer", Context], Awaitable[None]] | None = None
-    """Called with each call before anything is answered."""
+    behave: Callable[["Peer", PeerContext], Awaitable[None]] | None = None
+    """Called at the start of each call, before any response."""
     port: int = 0
     metadata: list[tuple[str, str | bytes]] = field(default_factory=list)
-    """What the latest call brought."""
+    """The metadata of the latest call."""
     remaining: float | None = None
-    """The seconds that the latest call had left when it came."""
+    """The seconds until the deadline when the latest call arrived; None without a deadline."""
     started: asyncio.Event = field(default_factory=asyncio.Event)
     cancelled: asyncio.Event = field(default_factory=asyncio.Event)
     requests: list[str] = field(default_factory=list)
     server: grpc.aio.Server | None = None
 
-    async def _enter(self, context: Context) -> None:
+    async def _enter(self, context: PeerContext) -> None:
         self.metadata = list(context.invocation_metadata() or ())
         self.remaining = context.time_remaining()
         self.started.set()
@@ -111,18 +110,20 @@ class Peer(LandingServiceServicer):
             self.cancelled.set()
             raise
 
-    async def Talk(self, request: TalkRequest, context: Context) -> TalkResponse:
+    async def Talk(self, request: TalkRequest, context: PeerContext) -> TalkResponse:
         await self._enter(context)
         self.requests.append(request.data)
         return TalkResponse(status=200)
 
-    async def TalkOneAnswerMore(self, request: TalkRequest, context: Context) -> AsyncIterator[TalkResponse]:
+    async def TalkOneAnswerMore(
+        self, request: TalkRequest, context: PeerContext
+    ) -> AsyncIterator[TalkResponse]:
         await self._enter(context)
         self.requests.append(request.data)
         yield TalkResponse(status=200)
 
     async def TalkMoreAnswerOne(
-        self, request_iterator: AsyncIterator[TalkRequest], context: Context
+        self, request_iterator: AsyncIterator[TalkRequest], context: PeerContext
     ) -> TalkResponse:
         await self._enter(context)
         async for request in request_iterator:
@@ -130,7 +131,7 @@ class Peer(LandingServiceServicer):
         return TalkResponse(status=200)
 
     async def TalkBidirectional(
-        self, request_iterator: AsyncIterator[TalkRequest], context: Context
+        self, request_iterator: AsyncIterator[TalkRequest], context: PeerContext
     ) -> AsyncIterator[TalkResponse]:
         await self._enter(context)
         async for request in request_iterator:
@@ -143,10 +144,12 @@ StartPeer = Callable[..., Awaitable[Peer]]
 
 @pytest.fixture
 async def start_peer() -> AsyncIterator[StartPeer]:
-    """Starts a `Peer`; `port` is a free one unless the test needs a certain one."""
+    """Return a function that starts a `Peer`, on a free port unless the test needs a certain one."""
     servers: list[grpc.aio.Server] = []
 
-    async def start(behave: Callable[[Peer, Context], Awaitable[None]] | None = None, port: int = 0) -> Peer:
+    async def start(
+        behave: Callable[[Peer, PeerContext], Awaitable[None]] | None = None, port: int = 0
+    ) -> Peer:
         peer = Peer(behave)
         peer.server = server = grpc.aio.server(options=(("grpc.so_reuseport", 0),))
         servers.append(server)
@@ -192,7 +195,7 @@ TalkOverH2 = Callable[[int, list[tuple[bytes, bytes]]], Awaitable[bytes]]
 
 @pytest.fixture
 def talk_over_h2() -> TalkOverH2:
-    """Calls `Talk` with headers that gRPC's own client would refuse; returns the `grpc-status`."""
+    """Return a function that calls `Talk` without gRPC's checks of headers, and returns the `grpc-status`."""
 
     async def talk(port: int, headers: list[tuple[bytes, bytes]]) -> bytes:
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
@@ -231,7 +234,7 @@ Eventually = Callable[..., Awaitable[None]]
 
 @pytest.fixture
 def eventually() -> Eventually:
-    """Waits until a condition holds; fails the test where it does not within some seconds."""
+    """Return a function that waits until a condition is true, and fails the test after some seconds."""
 
     async def eventually(condition: Callable[[], bool], seconds: float = 10.0) -> None:
         async with asyncio.timeout(seconds):
@@ -243,7 +246,7 @@ def eventually() -> Eventually:
 
 @pytest.fixture
 def free_port() -> int:
-    """A port on which nobody listens."""
+    """Return a port without a listener."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         port: int = server.getsockname()[1]
         return port
@@ -251,7 +254,7 @@ def free_port() -> int:
 
 @pytest.fixture
 def silent_port() -> Iterator[int]:
-    """A port that accepts connections and then never says a word."""
+    """Return a port that accepts connections and never sends anything."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         yield server.getsockname()[1]
 
@@ -261,7 +264,7 @@ IsServing = Callable[..., Awaitable[bool]]
 
 @pytest.fixture
 def is_serving() -> IsServing:
-    """Asks a server's health: overall, and for the service by name."""
+    """Return a function that checks the health of a server: overall, and of the service by name."""
 
     async def is_serving(port: int) -> bool:
         async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
@@ -275,15 +278,16 @@ def is_serving() -> IsServing:
 
 @pytest.fixture(autouse=True)
 async def _no_task_is_left() -> AsyncIterator[None]:
-    """A test leaves no task behind that still runs: a relay that leaks one fails here."""
+    """Fail a test after which a task of a call still runs: a handler, or a stream of requests."""
     yield
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(5):
-            while _relay_tasks():
+            while _call_tasks():
                 await asyncio.sleep(0.01)
-    assert not _relay_tasks()
+    assert _call_tasks() == []
 
 
-def _relay_tasks() -> list[str]:
-    names = ("_forward_stream", "_forward_response", "read_requests", "_consume_request_iterator")
+def _call_tasks() -> list[str]:
+    # grpc.aio names the task of a handler, and the coroutine that sends a relay's requests.
+    names = ("HandleExceptions[/org.feuyeux.grpc.", "_consume_request_iterator")
     return [str(task) for task in asyncio.all_tasks() if any(name in str(task) for name in names)]

@@ -10,7 +10,7 @@ from typing import Any
 
 import grpc
 
-# grpc searches sys.path for the file, and generates the modules that protoc would write.
+# With grpcio-tools, grpc finds the file through sys.path and generates the modules that protoc would write.
 sys.path.append(str(Path(__file__).resolve().parents[2] / "proto"))
 pb2, pb2_grpc = grpc.protos_and_services("landing.proto")
 

@@ -1,4 +1,4 @@
-"""Receives spans in OTLP over gRPC and HTTP, and in Zipkin v2 over HTTP, and stores them.
+"""Receive spans in OTLP over gRPC and HTTP, and in Zipkin v2 over HTTP, and store them.
 
 aiohttp serves HTTP: it runs inside the event loop, on any free port, and limits and decompresses bodies.
 """
@@ -95,21 +95,23 @@ async def running_collector(config: CollectorConfig) -> AsyncIterator[RunningCol
 
 @dataclass(frozen=True)
 class _Intake:
-    """What every protocol does with a body."""
+    """The path of every body to the store, in any protocol."""
 
     store: Store
     thread: ThreadPoolExecutor
 
-    async def take(self, decode: Decode, body: bytes) -> Batch:
+    async def accept(self, decode: Decode, body: bytes) -> Batch:
         """Store the valid spans of a body.
 
         Raises:
             PayloadError: the body has no valid span.
             StoreError: the store cannot be written now.
         """
-        return await asyncio.get_running_loop().run_in_executor(self.thread, self._take, decode, body)
+        return await asyncio.get_running_loop().run_in_executor(
+            self.thread, self._decode_and_store, decode, body
+        )
 
-    def _take(self, decode: Decode, body: bytes) -> Batch:
+    def _decode_and_store(self, decode: Decode, body: bytes) -> Batch:
         try:
             batch = _usable(decode(body))
             self.store.add(batch.spans)
@@ -149,7 +151,7 @@ async def _start_grpc(stack: AsyncExitStack, config: CollectorConfig, intake: _I
 def _grpc_export(intake: _Intake) -> Callable[[bytes, Any], Any]:
     async def export(body: bytes, context: grpc.aio.ServicerContext[bytes, bytes]) -> bytes:
         try:
-            return _export_response(await intake.take(otlp.from_protobuf, body)).SerializeToString()
+            return _export_response(await intake.accept(otlp.from_protobuf, body)).SerializeToString()
         except PayloadError as error:
             await context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))
         except StoreError as error:
@@ -193,7 +195,7 @@ def _is_own_error(record: logging.LogRecord) -> bool:
 
 @dataclass(frozen=True)
 class _Protocol:
-    """How one protocol decodes a body over HTTP, and how it answers."""
+    """How one protocol decodes a body over HTTP, and how it responds."""
 
     decode: Decode
     accepted: Callable[[Batch], web.Response]
@@ -201,7 +203,10 @@ class _Protocol:
 
 
 def _status_response(content_type: str) -> Callable[[int, grpc.StatusCode, str], web.Response]:
-    """https://opentelemetry.io/docs/specs/otlp/#failures-1: the body is a google.rpc.Status."""
+    """Return a function that makes OTLP's responses to a failed request.
+
+    Their body is a google.rpc.Status: https://opentelemetry.io/docs/specs/otlp/#failures-1
+    """
 
     def response(http_status: int, code: grpc.StatusCode, text: str) -> web.Response:
         number: int = code.value[0]
@@ -240,14 +245,14 @@ def _http_handler(intake: _Intake, protocols: Mapping[str, _Protocol]) -> Callab
             refused = (protocol or protocols[_JSON]).refused
             expected = f"send {' or '.join(protocols)}, plain or with Content-Encoding gzip"
             return refused(415, grpc.StatusCode.INVALID_ARGUMENT, expected)
-        return await _take(intake, protocol, request)
+        return await _respond(intake, protocol, request)
 
     return handle
 
 
-async def _take(intake: _Intake, protocol: _Protocol, request: web.Request) -> web.Response:
+async def _respond(intake: _Intake, protocol: _Protocol, request: web.Request) -> web.Response:
     try:
-        return protocol.accepted(await intake.take(protocol.decode, await request.read()))
+        return protocol.accepted(await intake.accept(protocol.decode, await request.read()))
     except web.HTTPRequestEntityTooLarge:
         text = f"the body is larger than {request.client_max_size} bytes"
         return protocol.refused(413, grpc.StatusCode.RESOURCE_EXHAUSTED, text)

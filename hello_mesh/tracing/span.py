@@ -101,11 +101,17 @@ class Span:
         if not _SPAN_ID.fullmatch(self.span_id):
             raise SpanError(f"invalid span id {_quoted(self.span_id)}: use 16 hex digits, not all zero")
         if self.parent_id is not None and not _SPAN_ID.fullmatch(self.parent_id):
-            raise SpanError(f"invalid parent span id {_quoted(self.parent_id)}: use 16 hex digits")
+            raise SpanError(
+                f"invalid parent span id {_quoted(self.parent_id)}: use 16 hex digits, not all zero"
+            )
         if not 0 < self.start_ns <= _LATEST_NS:
-            raise SpanError(f"invalid start time of span {self.span_id}: {self.start_ns} ns")
+            raise SpanError(
+                f"invalid start time {self.start_ns} of span {self.span_id}: use a Unix time in nanoseconds"
+            )
         if not self.start_ns <= self.end_ns <= _LATEST_NS:
-            raise SpanError(f"invalid end time of span {self.span_id}: {self.end_ns} ns, before its start")
+            raise SpanError(
+                f"invalid end time {self.end_ns} of span {self.span_id}: use a time from {self.start_ns} on"
+            )
 
     @property
     def duration_ns(self) -> int:

@@ -28,6 +28,7 @@ from pathlib import Path
 import pytest
 from apiserver.kinds import Resource
 from apiserver.plane import Plane
+from meshes import Meshes
 from planes import ACK, ASM, BOTH, Kubectl, PlaneOf, Planes
 from samples import ALL, APPLY
 from script_runs import PORT, PlanesOf
@@ -91,3 +92,11 @@ def asm(planes: Planes) -> Planes:
     """Start an ACK cluster and an ASM instance, with a gateway that has port 9999."""
     planes.add_gateway(PORT)
     return planes
+
+
+@pytest.fixture(scope="module")
+def mesh_at(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Meshes]:
+    """Start a mesh with given settings: mesh_at(no_forward_hop="grpc-server-svc2")."""
+    meshes = Meshes(lambda: tmp_path_factory.mktemp("mesh"))
+    yield meshes
+    meshes.end()

@@ -2,28 +2,24 @@
 
 import asyncio
 import json
-import os
 import re
 import shutil
 import signal
 import subprocess
-import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
-from apiserver.kinds import Object
+from meshes import ADDRESS, Meshes, run_in_mesh
 from planes import Planes
 from script_runs import NAMESPACE, ROOT, PlanesOf, fails, left_running, messages, run, start, succeeds
 
 from hello_mesh.local import envoy
 from hello_mesh.local.components import installed_envoy
 from hello_mesh.local.envoy import Addresses, Config
-from hello_mesh.local.mesh import RunningMesh, running_mesh
 from hello_mesh.local.processes import guarded, program_group
 from hello_mesh.local.topology import GATEWAY_SERVICE, Topology, hop_names, parse_fault, span_services
 from hello_mesh.tracing.sources.sqlite import reading
@@ -34,52 +30,6 @@ apply = partial(run, "apply.sh")
 prove = partial(run, "test.sh")
 
 CHECKS = ("answers", "path", "trace", "sidecars", "sampled")
-
-
-def _address() -> str:
-    """Return a loopback address of this process. The port is always 9999, so each mesh needs its own."""
-    number = os.getpid()
-    return (
-        "127.0.0.1"
-        if sys.platform == "darwin"
-        else f"127.{number >> 14 & 255}.{number >> 7 & 127}.{number & 127}"
-    )
-
-
-ADDRESS = _address()
-
-
-@dataclass
-class Meshes:
-    """Starts local meshes whose gateway listens at ADDRESS, one at a time."""
-
-    make_folder: Callable[[], Path]
-    _stack: ExitStack = field(default_factory=ExitStack)
-    _topology: Topology | None = None
-    _mesh: RunningMesh | None = None
-
-    def __call__(self, **settings: Any) -> RunningMesh:
-        """Return a mesh with these settings, the running one if it has them."""
-        topology = Topology(hop_names(3), host=ADDRESS, **settings)
-        if self._mesh is None or topology != self._topology:
-            self.end()
-            folder = self.make_folder()
-            mesh = running_mesh(topology, folder, folder / "traces.db", installed_envoy())
-            self._mesh, self._topology = self._stack.enter_context(mesh), topology
-        return self._mesh
-
-    def end(self) -> None:
-        """Stop the running mesh."""
-        self._stack.close()
-        self._mesh = None
-
-
-@pytest.fixture(scope="module")
-def mesh_at(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Meshes]:
-    """Start a mesh with given settings: mesh_at(no_forward_hop="grpc-server-svc2")."""
-    meshes = Meshes(lambda: tmp_path_factory.mktemp("mesh"))
-    yield meshes
-    meshes.end()
 
 
 @pytest.fixture
@@ -321,17 +271,9 @@ def test_pods_that_cannot_be_listed_fail_the_check(deployed: Planes, mesh_at: Me
 # -- inside the cluster
 
 
-def _into_the_mesh(
-    _pod: Object, _container: Object, command: Sequence[str]
-) -> tuple[list[str], Mapping[str, str]]:
-    """Replace the name of the first hop by ADDRESS, as DNS in a pod would."""
-    here = [ADDRESS if word == "grpc-server-svc1" else word for word in command]
-    return here, {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
-
-
 def test_in_cluster_calls_bypass_the_gateway(deployed: Planes, mesh_at: Meshes) -> None:
     mesh_at()
-    deployed.cluster.exec_with(_into_the_mesh)
+    deployed.cluster.exec_with(run_in_mesh)
     deployed.cluster.behaviour.load_balancer = None
     done = prove(deployed, "--in-cluster", "--repeat", "2")
     succeeds(done)
@@ -342,7 +284,7 @@ def test_in_cluster_calls_bypass_the_gateway(deployed: Planes, mesh_at: Meshes) 
 
 def test_in_cluster_a_failed_check_fails_the_test(deployed: Planes, mesh_at: Meshes) -> None:
     mesh_at(no_forward_hop="grpc-server-svc1")
-    deployed.cluster.exec_with(_into_the_mesh)
+    deployed.cluster.exec_with(run_in_mesh)
     fails(prove(deployed, "--in-cluster"), 1, "FAILED in the cluster, without the gateway")
 
 

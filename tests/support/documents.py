@@ -1,7 +1,7 @@
 """The documents of the repository, and the shell blocks in them.
 
-A shell block is fenced as "```sh TIER". `local` blocks run on one host. `cluster`, `images` and `tests`
-blocks are commands that the tests of these tiers run.
+A shell block is fenced as "```sh TIER". tests/mesh runs the `local` blocks, and tests/cluster the `cluster`
+blocks. Other tests run the commands of `images` and `tests` blocks: test_docs.py names them.
 """
 
 import re
@@ -48,3 +48,8 @@ def _blocks(document: Path) -> list[Block]:
 
 
 BLOCKS = [block for document in DOCUMENTS for block in _blocks(document)]
+
+
+def prose(document: Path) -> str:
+    """Return the text of a document without its fenced blocks."""
+    return re.sub(r"^```.*?^```$", "", document.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)

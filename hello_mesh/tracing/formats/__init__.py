@@ -1,1 +1,1 @@
-"""Bytes to spans and spans to bytes, one module per protocol."""
+"""Decode and encode spans, one module per protocol."""

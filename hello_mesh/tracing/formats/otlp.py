@@ -1,4 +1,4 @@
-"""OTLP, the protocol of OpenTelemetry: spans from protobuf and JSON, and the other way."""
+"""OTLP, the protocol of OpenTelemetry: decode spans from protobuf and JSON, and encode them."""
 
 import base64
 import json
@@ -96,7 +96,8 @@ def to_protobuf(spans: Iterable[Span]) -> ExportTraceServiceRequest:
 
 def to_json(spans: Iterable[Span]) -> str:
     """Return the request that exports `spans` in OTLP/JSON, on one line."""
-    document = MessageToDict(to_protobuf(spans))
+    # OTLP/JSON allows no names of enum values, only their numbers.
+    document = MessageToDict(to_protobuf(spans), use_integers_for_enums=True)
     _rewrite_ids(document, lambda value: base64.b64decode(value).hex())
     return json_line(document)
 

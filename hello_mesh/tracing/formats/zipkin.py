@@ -1,4 +1,4 @@
-"""Zipkin v2: spans from a JSON list."""
+"""Zipkin v2: decode spans from a JSON list."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -46,7 +46,7 @@ def _list_entry(number: int, entry: Any) -> Span:
 
 
 def _zipkin_span(entry: Mapping[str, Any]) -> Span:
-    """https://zipkin.io/zipkin-api/#/default/post_spans"""
+    """Return the span of one entry: https://zipkin.io/zipkin-api/#/default/post_spans."""
     tags = {
         key: _text_of(entry.get("tags") or {}, key) for key in _require(entry.get("tags") or {}, dict, "tags")
     }

@@ -1,1 +1,1 @@
-"""Where spans are read from."""
+"""Sources of spans."""

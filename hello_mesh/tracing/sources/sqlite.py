@@ -219,10 +219,8 @@ class Store:
 
     @contextmanager
     def _writing(self) -> Iterator[sqlite3.Connection]:
-        with (
-            _store_errors(self._path),
-            self._connection,
-        ):  # a transaction: it commits, or rolls back on an error
+        # The connection's context is a transaction: it commits, or rolls back on an error.
+        with _store_errors(self._path), self._connection:
             yield self._connection
 
     def _trim(self, connection: sqlite3.Connection) -> None:

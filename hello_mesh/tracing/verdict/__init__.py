@@ -1,1 +1,1 @@
-"""Is it one trace, and which service broke it?"""
+"""Verify that a call is one trace, and name the service that broke it."""

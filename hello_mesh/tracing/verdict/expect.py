@@ -1,8 +1,8 @@
-"""The expected tree as data, compared with the spans that were received: differences and likely causes.
+"""Compare the spans of a trace with the expected tree, and name the likely cause of each difference.
 
 A hop that does not propagate the trace headers breaks a trace in two: its outbound span starts a trace of its
-own. The detached fragment is searched among other traces: by x-request-id if that was propagated; otherwise
-by time, as it starts while the span that should be its parent is running.
+own. The detached fragment is searched among other traces, by x-request-id if that was propagated.
+Otherwise it is searched by time: it starts while the span that should be its parent is running.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -10,13 +10,13 @@ from dataclasses import dataclass
 from enum import StrEnum
 from fnmatch import fnmatchcase
 
-from hello_mesh.base.text import excerpt
+from hello_mesh.base.text import count, excerpt
 from hello_mesh.tracing.span import Origin, Span, SpanKind
 from hello_mesh.tracing.tree import Node, Tree, build
 from hello_mesh.tracing.verdict.findings import span_label
 
 CLOCKS_NS = 100_000_000
-"""How far apart the clocks of two machines may be."""
+"""The largest expected difference between the clocks of two hosts."""
 
 # How many extra spans are reported one by one.
 _REPORTED_EXTRAS = 10
@@ -103,9 +103,8 @@ def expected_chain(
         requestor: the service of the caller's own span, if it records one.
     """
     path = [] if requestor is None else [(requestor, frozenset({SpanKind.CLIENT}))]
-    path += (
-        [] if gateway is None else [(gateway, frozenset())]
-    )  # its configuration decides about the kind of its span
+    # The configuration of a gateway decides the kind of its span.
+    path += [] if gateway is None else [(gateway, frozenset())]
     for hop in hops:
         path += [(hop, frozenset({SpanKind.SERVER})), (hop, frozenset({SpanKind.CLIENT}))]
     path.pop()  # the last hop calls no other
@@ -196,7 +195,7 @@ class TraceMatcher:
         candidates = [node for node in tree.nodes if self._is_free(tree, node, step.expected)]
         if candidates:
             return _Position(tree, max(candidates, key=lambda node: self._rank(tree, node, anchor)))
-        if self._goes_on_in(tree, number):
+        if self._continues_in(tree, number):
             return None  # only this span is missing: its descendants are in this trace
         detached = [
             _Position(fragment, node)
@@ -205,7 +204,7 @@ class TraceMatcher:
         ]
         return max(detached, key=lambda position: self._likelihood(position, anchor), default=None)
 
-    def _goes_on_in(self, tree: Tree, number: int) -> bool:
+    def _continues_in(self, tree: Tree, number: int) -> bool:
         """Return whether a descendant of this expected span is in the tree."""
         below = {number}
         for other in range(number + 1, len(self._steps)):
@@ -243,9 +242,9 @@ class TraceMatcher:
         """Yield the roots of another trace that match an expected span and may belong to this trace."""
         spans = [anchor.span] if anchor else [root.span for root in self._tree.roots]
         for node in fragment.roots:
-            begins = node.span.parent_id is None and any(_starts_within(node.span, span) for span in spans)
+            starts = node.span.parent_id is None and any(_starts_within(node.span, span) for span in spans)
             if self._is_free(fragment, node, step.expected) and (
-                begins or node.span.request_id in self._request_ids
+                starts or node.span.request_id in self._request_ids
             ):
                 yield node
 
@@ -278,19 +277,19 @@ class TraceMatcher:
 
     def _detachment(self, step: _ExpectedStep, anchor: _Position | None) -> TraceMismatch:
         above = None if step.above is None else self._steps[step.above].expected
-        begins = f"{step.expected.label} starts a trace of its own"
+        start = f"{step.expected.label} starts a trace of its own"
         if above is None or anchor is None:
-            text = f"{begins}: it does not continue the caller's ({_CHECK_FAMILY})"
+            text = f"{start}: it does not continue the caller's ({_CHECK_FAMILY})"
             return TraceMismatch(MismatchKind.NOT_CONTINUED, step.expected.service, text)
         service = excerpt(above.service, 80)
         if above.service == step.expected.service:
-            begins = "its outbound span starts a trace of its own"
+            start = "its outbound span starts a trace of its own"
         elif self._positions[step.above or 0]:
-            text = f"{begins}: it does not continue the one of {service} ({_CHECK_FAMILY})"
+            text = f"{start}: it does not continue the trace of {service} ({_CHECK_FAMILY})"
             return TraceMismatch(MismatchKind.NOT_CONTINUED, step.expected.service, text)
         # An application is between two proxies. If its own proxy's outbound span is missing, too, the span of
         # the next proxy is the first that shows what the application sent.
-        text = f"{service} did not propagate {_header_names(anchor.span)}: {begins}"
+        text = f"{service} did not propagate {_header_names(anchor.span)}: {start}"
         return TraceMismatch(MismatchKind.NOT_FORWARDED, above.service, text)
 
     def _has_right_parent(self, position: _Position, anchor: _Position) -> bool:
@@ -311,8 +310,8 @@ class TraceMatcher:
     def _missing(self) -> Iterator[TraceMismatch]:
         for number, position in enumerate(self._positions):
             above = self._steps[number].above
-            begins = above is None or self._positions[above] is not None
-            if position is None and begins:
+            is_first = above is None or self._positions[above] is not None
+            if position is None and is_first:
                 yield _missing(self._missing_run(number))
 
     def _run(self, number: int) -> list[int]:
@@ -374,7 +373,7 @@ class TraceMatcher:
     def _extra(self, node: Node) -> TraceMismatch:
         span = node.span
         below = self._below[id(self._tree)][node.index]
-        more = f" and {below} of its descendants" if below else ""
+        more = f", with {count(below, 'descendant')}" if below else ""
         service = span.service
         if not any(_is_of(span, step.expected.service) for step in self._steps):
             text = f"{span_label(span)}{more}: an unexpected service"
@@ -408,8 +407,8 @@ class _MissingRun:
 
     @property
     def label(self) -> str:
-        count = len(self.expected)
-        return self.expected[0].label if count == 1 else f"{count} spans of {self.services}"
+        spans = len(self.expected)
+        return self.expected[0].label if spans == 1 else f"{spans} spans of {self.services}"
 
 
 _CHECK_FAMILY = "check that both use the same header family, W3C or B3"

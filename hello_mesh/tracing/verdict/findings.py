@@ -1,4 +1,4 @@
-"""What is unusual about the tree of a trace, whatever the trace was expected to be."""
+"""Find what is unusual in the tree of a trace, independent of the expected tree."""
 
 from collections import defaultdict
 from collections.abc import Iterator

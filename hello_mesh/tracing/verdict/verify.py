@@ -1,4 +1,4 @@
-"""Waits until traces are as expected, or a deadline passes, and returns the verdicts."""
+"""Wait until traces are as expected, or a deadline passes, and return the verdicts."""
 
 import time
 from collections.abc import Iterator, Sequence

@@ -1,4 +1,4 @@
-"""The writer of log lines: it loses nothing when it is closed, and never blocks when nobody reads."""
+"""The writer of log lines: it loses no line when it is closed, and never blocks its caller."""
 
 import os
 import time
@@ -30,7 +30,7 @@ def test_lines_beyond_the_bound_are_dropped_and_counted() -> None:
     assert dropped.startswith("7 lines dropped")
 
 
-def test_a_pipe_that_nobody_reads_blocks_neither_writing_nor_closing() -> None:
+def test_an_unread_pipe_blocks_neither_writing_nor_closing() -> None:
     reader, descriptor = os.pipe()
     writer = LineWriter(descriptor)
     started = time.monotonic()
@@ -42,7 +42,7 @@ def test_a_pipe_that_nobody_reads_blocks_neither_writing_nor_closing() -> None:
     os.close(reader)  # which ends the thread's write
 
 
-def test_a_reader_that_has_gone_is_no_error() -> None:
+def test_a_closed_reader_is_not_an_error() -> None:
     reader, descriptor = os.pipe()
     os.close(reader)
     writer = LineWriter(descriptor)

@@ -1,4 +1,4 @@
-"""Lines of the log: their keys, their trace ids, and what never gets into them."""
+"""Lines of the log: keys, trace ids, no forged lines, and no secrets."""
 
 import json
 import logging
@@ -23,14 +23,14 @@ Lines = Callable[[], list[str]]
 
 @pytest.fixture(params=["text", "json"])
 def log_format(request: pytest.FixtureRequest) -> log.Format:
-    """Both ways of output."""
+    """Return each of the two formats."""
     found: log.Format = request.param
     return found
 
 
 @pytest.fixture
 def configure(capfd: pytest.CaptureFixture[str]) -> Iterator[Callable[..., Lines]]:
-    """Configures the log for one test. The function that it returns stops the log and returns its lines."""
+    """Return a function that configures the log. It returns one that stops the log and returns its lines."""
     root = logging.getLogger()
     handlers, level = root.handlers[:], root.level
     root.handlers.clear()  # pytest's own, which configuring would close
@@ -106,7 +106,9 @@ def test_a_trace_id_stays_in_its_own_context(configure: Callable[..., Lines], lo
     assert TRACE not in outside
 
 
-def test_a_level_keeps_the_rest_away(configure: Callable[..., Lines], log_format: log.Format) -> None:
+def test_lines_below_the_level_are_not_logged(
+    configure: Callable[..., Lines], log_format: log.Format
+) -> None:
     lines = configure(log_format, level="WARNING")
     logger.info("no")
     log.log_call("Talk", None, "OK", 1.5, "")
@@ -118,7 +120,7 @@ def test_a_level_keeps_the_rest_away(configure: Callable[..., Lines], log_format
 FORGED = "x\n2026-01-01T00:00:00.000Z INFO svc1: forged\r\x1b[31m\x85\u2028\x9b"
 
 
-def test_no_message_forges_a_line(configure: Callable[..., Lines], log_format: log.Format) -> None:
+def test_no_message_can_forge_a_line(configure: Callable[..., Lines], log_format: log.Format) -> None:
     lines = configure(log_format)
     logger.info("%s", FORGED)
     log.log_call("Talk", None, "OK", 1.5, FORGED)
@@ -130,7 +132,7 @@ def test_no_message_forges_a_line(configure: Callable[..., Lines], log_format: l
         assert json.loads(call)["peer"] == FORGED
 
 
-def test_no_name_forges_a_line(configure: Callable[..., Lines], log_format: log.Format) -> None:
+def test_no_name_can_forge_a_line(configure: Callable[..., Lines], log_format: log.Format) -> None:
     lines = configure(log_format, name=FORGED)
     logger.info("x")
     (line,) = lines()
@@ -141,7 +143,7 @@ def _fail() -> None:
     raise ValueError(FORGED)
 
 
-def test_no_exception_forges_a_line(configure: Callable[..., Lines], log_format: log.Format) -> None:
+def test_no_exception_can_forge_a_line(configure: Callable[..., Lines], log_format: log.Format) -> None:
     lines = configure(log_format)
     try:
         _fail()
@@ -158,13 +160,13 @@ def test_no_exception_forges_a_line(configure: Callable[..., Lines], log_format:
         assert any("ValueError: x" in line for line in traceback)
 
 
-def test_greetings_stay_readable(configure: Callable[..., Lines], log_format: log.Format) -> None:
+def test_greetings_are_logged_unescaped(configure: Callable[..., Lines], log_format: log.Format) -> None:
     lines = configure(log_format)
     logger.info("こんにちは")
     assert "こんにちは" in lines()[0]
 
 
-async def test_a_call_leaves_its_line_and_no_secret(
+async def test_a_call_is_logged_without_secrets(
     configure: Callable[..., Lines], log_format: log.Format, start_chain: Any, ask: Any, pattern: RpcMethod
 ) -> None:
     lines = configure(log_format, level="DEBUG")

@@ -8,8 +8,8 @@ from typing import Any
 import grpc
 import pytest
 
-from grpc_client.calls import Outcome, _raise_if_cancelled
-from grpc_client.plan import RPC_METHODS, RpcMethod
+from grpc_client.calls import Outcome, _Caller, run
+from grpc_client.plan import RPC_METHODS, CallSpec, Plan, RpcMethod, call_spec
 from hello_mesh.propagation.trace_context import TraceContext
 
 
@@ -78,19 +78,23 @@ def test_a_record_of_a_failed_call_has_its_status_and_mismatches(
     assert (record.verdict, record.hops, record.mismatches) == (outcome.verdict, outcome.hops, ("wrong",))
 
 
-async def test_a_cancellation_swallowed_by_a_failing_call_still_stops_the_worker() -> None:
-    async def work() -> None:
+async def test_a_cancellation_swallowed_by_a_failing_call_still_stops_the_run(
+    make_outcome: Callable[..., Outcome], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started = asyncio.Event()
+
+    async def swallow(_caller: _Caller, _number: int, _spec: CallSpec) -> Outcome:
+        started.set()
         with contextlib.suppress(asyncio.CancelledError):  # as grpc.aio does in a failing call
             await asyncio.Event().wait()
-        _raise_if_cancelled()
-        raise AssertionError("the worker started its next call")
+        return make_outcome()
 
-    task = asyncio.create_task(work())
-    await asyncio.sleep(0)
+    monkeypatch.setattr(_Caller, "call", swallow)
+    plan = Plan("127.0.0.1:1", (call_spec(RPC_METHODS[0]),), repeat=3)
+    outcomes: list[Outcome] = []
+    task = asyncio.create_task(run(plan, lambda *_: None, outcomes.append))
+    await started.wait()
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
-
-
-async def test_a_worker_that_is_not_cancelled_continues() -> None:
-    _raise_if_cancelled()
+    assert len(outcomes) == 1

@@ -104,6 +104,12 @@ async def test_headers_reach_the_server(start_peer: Any, run_client: Any) -> Non
     assert sent == [("x-user-id", "me: and you"), ("x-user-id", "2"), ("x-data-bin", value)]
 
 
+async def test_headers_are_sent_beside_a_new_trace(start_peer: Any, run_client: Any) -> None:
+    peer = await start_peer()
+    await run_client("talk", "--server", f"127.0.0.1:{peer.port}", "--header", "x-user-id:2")
+    assert {"traceparent", "x-user-id"} <= dict(peer.metadata).keys()
+
+
 async def test_a_traceparent_of_the_user_is_kept(start_peer: Any, run_client: Any) -> None:
     peer = await start_peer()
     traceparent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-00"
@@ -215,8 +221,30 @@ async def test_only_the_first_ten_failures_are_shown(start_chain: Any, run_clien
         assert len(_events(client.out, "call")) == 12
     else:
         assert [line.partition(":")[0] for line in shown] == [f"call {number}" for number in range(1, 11)]
+        assert all(re.search(r" \(trace [0-9a-f]{32}\)$", line) for line in shown)
         assert "12 calls, 12 errors" in client.out
         assert "INVALID_ARGUMENT 12" in client.out
+
+
+async def test_a_failure_without_a_report_names_the_trace_that_was_sent(
+    free_port: int, run_client: Any
+) -> None:
+    client = await run_client("talk", "--server", f"127.0.0.1:{free_port}", "--repeat", "2")
+    assert client.out.startswith("Talk: 2 calls, 2 errors")
+    assert all(re.search(r" \(trace [0-9a-f]{32}\)$", line) for line in client.err.splitlines())
+    assert client.err.count("\n") == 2
+
+
+async def test_the_first_failure_sets_the_exit_code(start_peer: Any, run_client: Any) -> None:
+    codes = iter((None, grpc.StatusCode.ABORTED, grpc.StatusCode.INTERNAL, None))
+
+    async def fail(_peer: Any, context: Any) -> None:
+        if code := next(codes):
+            await context.abort(code, "")
+
+    peer = await start_peer(fail)
+    client = await run_client("talk", "--server", f"127.0.0.1:{peer.port}", "--repeat", "4")
+    assert client.code == 64 + grpc.StatusCode.ABORTED.value[0]
 
 
 @pytest.mark.parametrize("output", ["text", "json"])

@@ -56,8 +56,11 @@ def test_a_trace_that_is_not_connected_is_a_mismatch(make_outcome: Make, kind: V
     assert _texts(make_outcome(verdict=verdict), HOPS) == [f"{kind}: because"]
 
 
-def test_a_chain_without_sidecars_is_accepted_by_default(make_outcome: Make) -> None:
-    verdict = Verdict(VerdictKind.NO_SIDECAR, "no sidecar in front of any hop", "1" * 32)
+@pytest.mark.parametrize("kind", [VerdictKind.NO_SIDECAR, VerdictKind.NOT_TRACED])
+def test_a_chain_without_tracing_sidecars_is_accepted_by_default(
+    make_outcome: Make, kind: VerdictKind
+) -> None:
+    verdict = Verdict(kind, "no sidecar in front of any hop", "1" * 32)
     assert _texts(make_outcome(verdict=verdict), HOPS) == []
 
 
@@ -192,6 +195,7 @@ EVALUATED = [Check.ANSWERS, Check.PATH, Check.TRACE]
             Verdict(VerdictKind.NO_SIDECAR, "", "1" * 32, sampled=True),
             [*EVALUATED, Check.SIDECARS, Check.SAMPLED],
         ),
+        (Verdict(VerdictKind.NOT_TRACED, "", "1" * 32), [*EVALUATED, Check.SIDECARS]),
         (Verdict(VerdictKind.NO_SIDECAR, "no trace"), EVALUATED),
         (Verdict(VerdictKind.NOT_SAMPLED, "", "1" * 32, sampled=False), [*EVALUATED, Check.SAMPLED]),
         (Verdict(VerdictKind.BROKEN, "", "1" * 32), EVALUATED),

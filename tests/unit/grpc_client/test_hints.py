@@ -121,6 +121,18 @@ def test_a_successful_call_has_a_hint_for_its_verdict(
     assert _hints(outcome)
 
 
+def test_a_hop_that_does_not_know_a_method_is_not_a_gateway_without_a_route(make_outcome: Make) -> None:
+    outcome = make_outcome(code=grpc.StatusCode.UNIMPLEMENTED, hops=(RELAY, LAST), responses=())
+    assert _hints(outcome) == ["check svc2, the last hop that reported"]
+
+
+def test_a_trace_that_arrives_in_b3_headers_is_not_lost_before_the_first_hop(make_outcome: Make) -> None:
+    hops = (Hop("svc1", Role.RELAY, ANOTHER, OURS), LAST)
+    outcome = make_outcome(sent=OURS, verdict=Verdict(VerdictKind.BROKEN, "", SENT, "svc1"), hops=hops)
+    (found,) = _hints(outcome)
+    assert found.startswith("svc1 does not propagate the trace headers")
+
+
 def test_a_path_that_is_too_short_has_a_hop_without_a_next_hop(make_outcome: Make) -> None:
     outcome = make_outcome(hops=(Hop("svc1", Role.LAST, OURS),))
     assert _hints(outcome) == ["svc1 has no next hop: set its GRPC_HELLO_BACKEND"]
@@ -162,6 +174,24 @@ def test_a_thousand_different_mismatches_are_counted_but_not_all_kept(make_outco
         checks.add(outcome, mismatches(outcome, EXPECTED))
     assert checks.results()[0].failed == 1000
     assert len(checks._hints) == 100
+
+
+@pytest.mark.parametrize("kind", [kind for kind in VerdictKind if kind is not VerdictKind.CONNECTED])
+def test_a_failed_check_counts_as_evaluated(make_outcome: Make, kind: VerdictKind) -> None:
+    checks = Checks(EXPECTED)
+    outcome = make_outcome(verdict=Verdict(kind, "because", SENT))
+    checks.add(outcome, mismatches(outcome, EXPECTED))
+    (failed,) = (result for result in checks.results() if result.failed)
+    assert (failed.calls, failed.failed, failed.text) == (1, 1, "because")
+
+
+def test_a_call_with_two_mismatches_of_a_check_fails_it_once(make_outcome: Make) -> None:
+    checks = Checks(EXPECTED)
+    outcome = make_outcome(responses=())
+    found = mismatches(outcome, EXPECTED)
+    assert [mismatch.check for mismatch in found] == [Check.ANSWERS] * 2
+    checks.add(outcome, found)
+    assert checks.results()[0].failed == 1
 
 
 def test_sidecars_are_checked_only_if_they_are_expected() -> None:

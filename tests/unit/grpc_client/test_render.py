@@ -281,7 +281,14 @@ def test_a_check_without_data_is_neither_passed_nor_failed(make_outcome: Make) -
         ["-", "sidecars"],
         ["-", "sampled"],
     ]
+    assert {line[20:] for line in lines[-4:]} == {"not checked: no successful call"}
     assert max(map(len, lines)) <= 80
+
+
+def test_a_check_without_data_from_successful_calls_lacks_data_in_the_reports(make_outcome: Make) -> None:
+    b3 = {"verdict": Verdict(VerdictKind.CONNECTED, "connected", TRACE)}
+    lines = render.checks_text(_checks(make_outcome, b3)).splitlines()
+    assert lines[-1] == "  -       sampled   not checked: no data in the hop reports"
 
 
 def test_checks_as_json_have_these_keys(make_outcome: Make) -> None:

@@ -1,4 +1,4 @@
-"""Answers, order, statuses, headers and the hop report, for each pattern over one, two and three hops."""
+"""Responses, order, statuses, headers and the hop report, for each pattern over one, two and three hops."""
 
 import base64
 from typing import Any
@@ -91,7 +91,7 @@ async def test_a_status_of_another_server_comes_back_unchanged(
 
 
 @lengths
-async def test_trailing_and_leading_metadata_of_a_success_come_back(
+async def test_initial_and_trailing_metadata_of_a_success_come_back(
     start_chain: Any, start_peer: Any, length: int
 ) -> None:
     async def decorate(_peer: Any, context: Any) -> None:
@@ -114,7 +114,7 @@ def _values(key: str) -> list[str | bytes]:
 
 @lengths
 @pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.name)
-async def test_every_header_family_is_forwarded(
+async def test_every_header_family_is_propagated(
     start_chain: Any, start_peer: Any, ask: Any, pattern: RpcMethod, family: Any, length: int
 ) -> None:
     peer = await start_peer()
@@ -124,14 +124,14 @@ async def test_every_header_family_is_forwarded(
     assert [pair for pair in peer.metadata if pair[0] in family.keys] == sent
 
 
-async def test_grpc_itself_hides_one_header_from_every_application(start_peer: Any, ask: Any) -> None:
-    """When this fails, gRPC shows it, and the exception above can go."""
+async def test_grpc_hides_one_header_from_every_application(start_peer: Any, ask: Any) -> None:
+    """If this fails, gRPC shows the header: remove `HIDDEN_BY_GRPC`."""
     peer = await start_peer()
     await ask(f"127.0.0.1:{peer.port}", RPC_METHODS[0], headers=tuple((key, b"\1") for key in HIDDEN_BY_GRPC))
     assert not HIDDEN_BY_GRPC & {key for key, _ in peer.metadata}
 
 
-async def test_nothing_else_is_forwarded(
+async def test_other_headers_are_not_propagated(
     start_chain: Any, start_peer: Any, ask: Any, pattern: RpcMethod
 ) -> None:
     peer = await start_peer()
@@ -151,7 +151,7 @@ async def test_nothing_else_is_forwarded(
         ("x-user-id", "u"),
         ("x-canary-color", "blue"),
         ("x-canary-", "bare"),
-        ("authorization", "asked for"),
+        ("authorization", "configured"),
     )
     await ask(chain.target, pattern, headers=dropped + kept, trace_headers="none")
     own = {"user-agent"}  # gRPC's own, of the relay itself
@@ -159,7 +159,7 @@ async def test_nothing_else_is_forwarded(
     assert dict(peer.metadata)["user-agent"].count("grpc-python-asyncio") == 1
 
 
-async def test_a_hop_told_to_forward_nothing_breaks_the_trace_at_itself(
+async def test_a_hop_without_propagation_breaks_the_trace(
     start_chain: Any, ask: Any, pattern: RpcMethod
 ) -> None:
     chain = await start_chain(3, at={"svc2": {"forward": False}})
@@ -169,10 +169,10 @@ async def test_a_hop_told_to_forward_nothing_breaks_the_trace_at_itself(
     assert outcome.hops[2].w3c is None
 
 
-async def test_headers_that_grpc_cannot_carry_are_dropped_and_the_call_goes_on(
+async def test_headers_that_grpc_cannot_carry_are_dropped_and_the_call_succeeds(
     start_chain: Any, start_peer: Any, talk_over_h2: Any
 ) -> None:
-    """A client that speaks HTTP/2 by hand can send what gRPC's own client refuses."""
+    """A client without gRPC can send headers that gRPC's own client refuses."""
     peer = await start_peer()
     chain = await start_chain(1, backend=f"127.0.0.1:{peer.port}")
     foreign = [(b"baggage", "k=ü".encode()), (b"tracestate", b"a=1"), (b"x-request-id", b"")]
@@ -180,7 +180,7 @@ async def test_headers_that_grpc_cannot_carry_are_dropped_and_the_call_goes_on(
     assert [pair for pair in peer.metadata if pair[0] != "user-agent"] == [("tracestate", "a=1")]
 
 
-async def test_bytes_are_relayed_untouched(start_chain: Any) -> None:
+async def test_messages_are_relayed_as_unchanged_bytes(start_chain: Any) -> None:
     """A field that this version does not know survives every hop."""
     received: list[bytes] = []
 

@@ -8,6 +8,8 @@ import pytest
 from click.testing import CliRunner
 
 from grpc_server.cli import main
+from grpc_server.config import ServerConfig
+from hello_mesh.base.errors import UsageError
 from hello_mesh.propagation.headers import ExtraHeaders
 
 # variable: (its value, the parameter, the parsed value), written out from the contract.
@@ -77,3 +79,15 @@ def test_no_other_variable_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_help_page_shows_every_variable_and_no_other() -> None:
     shown = CliRunner().invoke(main, ["--help"], terminal_width=200).stdout
     assert set(re.findall(r"env var: (\w+)", shown)) == set(VARIABLES)
+
+
+@pytest.mark.parametrize("name", ["", " ", "a\nb", "a\x1b", "x" * 254, "é" * 43])
+def test_an_invalid_hop_name_is_refused(name: str) -> None:
+    with pytest.raises(UsageError, match="invalid hop name") as raised:
+        ServerConfig(name)
+    assert str(raised.value).isprintable()
+
+
+@pytest.mark.parametrize("name", ["a", "grpc-server-svc1", "two words", "x" * 253, "é" * 42])
+def test_a_name_that_fits_into_a_report_is_accepted(name: str) -> None:
+    assert ServerConfig(name).name == name

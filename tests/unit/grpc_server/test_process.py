@@ -1,4 +1,4 @@
-"""The server as its user starts it: options, variables, errors, signals, logs."""
+"""The server as a process: options, variables, errors, signals, logs."""
 
 import asyncio
 import json
@@ -24,13 +24,13 @@ SIGNALS = pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids
 
 @dataclass
 class Server:
-    """A server process that listens."""
+    """A server process that accepts calls."""
 
     process: asyncio.subprocess.Process
     port: int
 
     async def end(self) -> tuple[int, str]:
-        """Waits until it is gone: its exit code and what it wrote to stderr."""
+        """Wait until the process has exited. Return its exit code and its stderr."""
         _, stderr = await asyncio.wait_for(self.process.communicate(), 10)
         assert self.process.returncode is not None
         return self.process.returncode, stderr.decode()
@@ -75,7 +75,7 @@ async def _failure(*options: str, **variables: str) -> tuple[int | None, str]:
 
 
 @pytest.mark.parametrize(
-    ("options", "said"),
+    ("options", "error"),
     [
         (["--port", "65536"], "65536 is not in the range"),
         (["--port", "-1"], "-1 is not in the range"),
@@ -93,22 +93,22 @@ async def _failure(*options: str, **variables: str) -> tuple[int | None, str]:
         (["--nonsense"], "No such option"),
     ],
 )
-async def test_wrong_usage_is_told_in_a_line(options: list[str], said: str) -> None:
+async def test_wrong_usage_is_reported_in_one_line(options: list[str], error: str) -> None:
     code, line = await _failure(*options)
     assert code == 2
-    assert said in line
+    assert error in line
 
 
-async def test_a_variable_is_read_as_strictly_as_an_option() -> None:
+async def test_an_invalid_variable_is_reported_like_an_option() -> None:
     code, line = await _failure(GRPC_HELLO_SECURE="perhaps")
     assert code == 2
     assert "GRPC_HELLO_SECURE" in line
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "0.0.0.0", "[::]", "::"])
-async def test_a_port_that_is_taken_is_told_in_a_line(host: str) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = str(taken.getsockname()[1])
+async def test_a_port_in_use_is_reported_in_one_line(host: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = str(listener.getsockname()[1])
         code, line = await _failure("--host", host, "--port", port)
     assert code == 3
     assert f"cannot listen on {'[::]' if host == '::' else host}:{port}" in line
@@ -121,13 +121,13 @@ async def test_two_servers_never_share_a_port() -> None:
     assert "the port is in use" in line
 
 
-async def test_a_host_that_is_no_address_is_told_in_a_line() -> None:
+async def test_an_invalid_host_is_reported_in_one_line() -> None:
     code, line = await _failure("--host", "no such\x1b[31mhost", "--port", "0")
     assert code == 3
     assert r"cannot listen on no such\x1b[31mhost:0" in line
 
 
-async def test_certificates_that_are_not_there_are_told_in_a_line(tmp_path: Any) -> None:
+async def test_missing_certificates_are_reported_in_one_line(tmp_path: Any) -> None:
     code, line = await _failure("--secure", CERT_BASE_PATH=str(tmp_path))
     assert code == 3
     assert f"certificate file {tmp_path}/server_certs/private.key not found" in line
@@ -157,7 +157,7 @@ async def test_an_option_wins_over_its_variable() -> None:
 
 
 @SIGNALS
-async def test_the_first_signal_lets_calls_finish(number: signal.Signals) -> None:
+async def test_the_first_signal_lets_calls_in_flight_finish(number: signal.Signals) -> None:
     async with _server("--grace", "10", "--name", "svc") as server:
         async with _channel(server) as channel:
             health: Any = HealthStub(channel)
@@ -172,14 +172,14 @@ async def test_the_first_signal_lets_calls_finish(number: signal.Signals) -> Non
             assert await refused.code() is grpc.StatusCode.UNAVAILABLE
             assert await refused.details() == "svc is shutting down: retry the call"
             assert [key for key, _ in await refused.trailing_metadata()] == ["hello-hop"]
-            asked = await health.Check(HealthCheckRequest(), timeout=5)
-            assert asked.status == HealthCheckResponse.NOT_SERVING
+            checked = await health.Check(HealthCheckRequest(), timeout=5)
+            assert checked.status == HealthCheckResponse.NOT_SERVING
             await running.write(TalkRequest(data="1"))
             answer: Any = await running.read()
             assert answer.results[0].kv["data"] == "Bonjour"
             await running.done_writing()
             assert await running.code() is grpc.StatusCode.OK
-        code, stderr = await server.end()  # at once: nobody waits for the one who watches the health
+        code, stderr = await server.end()  # at once: draining does not wait for health watchers
     assert code == 0
     assert f"{number.name}: draining for up to 10 s" in stderr
     assert "Traceback" not in stderr
@@ -198,7 +198,7 @@ async def test_the_grace_period_is_bounded() -> None:
     assert "Traceback" not in stderr
 
 
-async def test_the_second_signal_ends_at_once() -> None:
+async def test_the_second_signal_stops_at_once() -> None:
     async with _server("--grace", "600") as server, _channel(server) as channel:
         health: Any = HealthStub(channel)
         watch = health.Watch(HealthCheckRequest())
@@ -223,7 +223,7 @@ async def test_a_server_without_calls_stops_at_once() -> None:
     assert code == 0
 
 
-SECRET = "do-not-tell-anybody"  # noqa: S105 - no secret, but what a log must not hold
+SECRET = "hidden-from-logs"  # noqa: S105 - a test value
 TRACEPARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 
 
@@ -240,7 +240,7 @@ async def _log_of_a_call(*options: str) -> list[str]:
     return stderr.splitlines()
 
 
-async def test_a_call_leaves_a_json_line_with_its_trace() -> None:
+async def test_a_call_is_logged_as_a_json_line_with_its_trace() -> None:
     lines = [json.loads(line) for line in await _log_of_a_call("--log-format", "json")]
     calls = [line for line in lines if line["message"] == "Talk"]
     assert [line["code"] for line in calls] == ["OK", "INVALID_ARGUMENT"]
@@ -251,18 +251,18 @@ async def test_a_call_leaves_a_json_line_with_its_trace() -> None:
         assert line["peer"].startswith("ipv4:127.0.0.1:")
 
 
-async def test_a_call_leaves_a_text_line_with_its_trace() -> None:
+async def test_a_call_is_logged_as_a_text_line_with_its_trace() -> None:
     lines = [line for line in await _log_of_a_call() if " Talk " in line]
     assert len(lines) == 2
     for line in lines:
         assert "INFO svc: Talk trace=0af7651916cd43dd8448eb211c80319c code=" in line
 
 
-async def test_the_line_of_a_call_can_be_turned_off() -> None:
+async def test_at_level_warning_calls_are_not_logged() -> None:
     assert not [line for line in await _log_of_a_call("--log-level", "WARNING") if "Talk" in line]
 
 
-async def test_a_header_that_is_never_forwarded_is_warned_of() -> None:
+async def test_a_configured_transport_header_is_logged_as_a_warning() -> None:
     async with _server("--backend", "localhost", "--forward-headers", "te,x-envoy-*,x-mine") as server:
         server.process.send_signal(signal.SIGTERM)
         _, stderr = await server.end()
@@ -287,8 +287,8 @@ def _reflected(port: int) -> list[str]:
         return list(database.get_services())
 
 
-async def test_idle_clients_may_ping() -> None:
-    """gRPC's own default punishes a client that pings an idle connection: "too many pings"."""
+async def test_idle_clients_can_ping() -> None:
+    """By default, gRPC closes an idle connection on which the client pings: "too many pings"."""
     options = (
         ("grpc.keepalive_time_ms", 1100),
         ("grpc.keepalive_permit_without_calls", 1),
@@ -298,5 +298,5 @@ async def test_idle_clients_may_ping() -> None:
         call = LandingServiceStub(channel).TalkBidirectional()
         await call.write(TalkRequest(data="0"))
         await call.read()
-        with pytest.raises(TimeoutError):  # it lives on over several pings
+        with pytest.raises(TimeoutError):  # the call survives several pings
             await asyncio.wait_for(asyncio.shield(call.code()), 6)

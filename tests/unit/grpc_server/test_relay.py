@@ -1,4 +1,4 @@
-"""What a middle hop passes on besides headers: messages one by one, deadline, cancellation, recovery."""
+"""A middle hop, apart from headers: single messages, back-pressure, deadline, cancellation, recovery."""
 
 import asyncio
 import logging
@@ -9,6 +9,7 @@ import grpc
 import pytest
 
 from grpc_client.plan import RPC_METHODS, RpcMethod
+from grpc_server.relay import remaining_timeout
 from hello_mesh.base import log
 from hello_mesh.net.pb.landing_pb2 import TalkRequest, TalkResponse
 
@@ -16,7 +17,7 @@ lengths = pytest.mark.parametrize("length", [1, 2, 3])
 TALK, ONE_MORE, MORE_ONE, BIDI = RPC_METHODS
 
 BLOCK = "x" * 65536
-# What HTTP/2 windows and buffers may hold on one hop's two connections; far below what the tests offer.
+# Upper limit of what the HTTP/2 windows and buffers of one hop's two connections hold.
 HELD_PER_HOP = 16 * 1024 * 1024
 
 
@@ -25,7 +26,7 @@ async def _wait_forever(_peer: Any, _context: Any) -> None:
 
 
 def _start(chain: Any, pattern: RpcMethod, **settings: Any) -> Any:
-    """Begins a call of `pattern`, with one message sent where one is due, and leaves it open."""
+    """Start a call, with its only request unless requests are streamed, and leave it open."""
     method = getattr(chain.stub, pattern.rpc)
     return method(**settings) if pattern.streams_requests else method(TalkRequest(data="0"), **settings)
 
@@ -43,19 +44,19 @@ async def test_a_message_is_answered_before_the_next_is_sent(start_chain: Any, l
 
 
 @lengths
-async def test_an_answer_arrives_while_the_last_hop_still_works_on_the_next(
+async def test_a_response_arrives_before_the_last_hop_sends_the_next(
     start_chain: Any, start_peer: Any, length: int
 ) -> None:
-    goes_on = asyncio.Event()
+    resume = asyncio.Event()
 
     async def write_and_wait(_peer: Any, context: Any) -> None:
         await context.write(TalkResponse(status=1))
-        await goes_on.wait()
+        await resume.wait()
 
     peer = await start_peer(write_and_wait)
     call = _start(await start_chain(length, backend=f"127.0.0.1:{peer.port}"), ONE_MORE)
     assert (await asyncio.wait_for(call.read(), 5)).status == 1
-    goes_on.set()
+    resume.set()
     assert (await call.read()).status == 200
 
 
@@ -63,17 +64,17 @@ async def test_an_answer_arrives_while_the_last_hop_still_works_on_the_next(
 async def test_a_next_hop_that_stops_reading_stops_the_caller(
     start_chain: Any, start_peer: Any, length: int
 ) -> None:
-    goes_on = asyncio.Event()
+    resume = asyncio.Event()
 
     async def wait(_peer: Any, _context: Any) -> None:
-        await goes_on.wait()
+        await resume.wait()
 
     peer = await start_peer(wait)
     call = _start(await start_chain(length, backend=f"127.0.0.1:{peer.port}"), MORE_ONE)
     sent, last = await _write_until_held(
         lambda: call.write(TalkRequest(data=BLOCK)), HELD_PER_HOP * (length + 1)
     )
-    goes_on.set()
+    resume.set()
     await last
     await call.done_writing()
     assert (await call).status == 200
@@ -102,17 +103,17 @@ async def test_a_caller_that_stops_reading_stops_the_last_hop(
 
 
 async def _write_until_held(write: Any, most: int) -> tuple[int, asyncio.Future[None]]:
-    """Writes blocks until one does not go out for a second: how many, that one included, and that one."""
+    """Write blocks until one blocks for a second. Return the number of blocks, and the write that blocks."""
     for count in range(1, most // len(BLOCK)):
         writing = asyncio.ensure_future(write())
         if not (await asyncio.wait((writing,), timeout=1))[0]:
             return count, writing
-    raise AssertionError(f"nothing held back a writer of {most} bytes")
+    raise AssertionError(f"no back-pressure on a writer of {most} bytes")
 
 
 @pytest.mark.parametrize("length", [1, 2, 3, 8])
 @pytest.mark.parametrize("seconds", [2.0, 30.0, 333.3, 86400.0])
-async def test_the_deadline_shrinks_and_goes_along(
+async def test_the_deadline_shrinks_and_is_propagated(
     start_chain: Any, start_peer: Any, ask: Any, pattern: RpcMethod, length: int, seconds: float
 ) -> None:
     peer = await start_peer()
@@ -121,6 +122,22 @@ async def test_the_deadline_shrinks_and_goes_along(
     assert peer.remaining is not None
     # The client's gRPC rounds up to three digits; no hop adds to that.
     assert seconds * 0.9 - 1 < peer.remaining < seconds * 1.006
+
+
+@pytest.mark.parametrize(
+    ("seconds", "timeout"),
+    [(None, None), (0.0, 0.0), (0.0005, 0.0), (0.5, 0.499), (333.3, 332.999), (86_400.0, 86_399.999)],
+)
+def test_a_timeout_is_just_below_a_number_of_three_digits(
+    seconds: float | None, timeout: float | None
+) -> None:
+    assert remaining_timeout(seconds) == timeout
+
+
+def test_an_endless_timeout_is_one_that_grpc_can_represent() -> None:
+    timeout = remaining_timeout(1e12)
+    assert timeout is not None
+    assert 90 * 365 * 86_400 < timeout <= 100 * 365 * 86_400
 
 
 @lengths
@@ -134,7 +151,7 @@ async def test_no_deadline_is_invented(
 
 
 @lengths
-async def test_a_deadline_that_passes_ends_the_call_at_every_hop(
+async def test_an_exceeded_deadline_ends_the_call_at_every_hop(
     start_chain: Any, start_peer: Any, pattern: RpcMethod, length: int
 ) -> None:
     peer = await start_peer(_wait_forever)
@@ -159,7 +176,7 @@ async def test_a_cancellation_reaches_the_last_hop(
 
 
 @lengths
-async def test_a_caller_that_vanishes_is_a_cancellation(
+async def test_a_lost_caller_is_a_cancellation(
     start_chain: Any, start_peer: Any, pattern: RpcMethod, length: int
 ) -> None:
     peer = await start_peer(_wait_forever)
@@ -172,10 +189,10 @@ async def test_a_caller_that_vanishes_is_a_cancellation(
 
 
 @lengths
-async def test_a_stream_that_the_last_hop_refuses_half_way_keeps_its_status(
+async def test_a_stream_that_the_last_hop_refuses_halfway_keeps_its_status(
     start_chain: Any, ask: Any, length: int
 ) -> None:
-    """Messages are still on their way when the refusal comes back: it must not get lost over them."""
+    """Messages are still being sent when the status arrives: it must not get lost."""
     chain = await start_chain(length)
     for pattern in (MORE_ONE, BIDI):
         for _ in range(50):
@@ -187,7 +204,7 @@ async def test_a_stream_that_the_last_hop_refuses_half_way_keeps_its_status(
 
 @pytest.fixture
 def logged(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The status names in the log lines of calls, in the order in which the hops log them."""
+    """Return the status names in the log lines of calls, in the order in which the hops log them."""
     codes: list[str] = []
     monkeypatch.setattr(log, "log_call", lambda _method, _trace, code, *_: codes.append(code))
     return codes
@@ -195,7 +212,7 @@ def logged(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 @pytest.mark.parametrize("ends", ["cancelled", "late"])
 @pytest.mark.parametrize("pattern", [MORE_ONE, BIDI], ids=lambda pattern: pattern.command)
-async def test_no_hop_takes_a_stream_that_was_cut_off_for_a_whole_one(
+async def test_no_hop_treats_a_stream_that_was_cut_off_as_complete(
     start_chain: Any,
     eventually: Any,
     caplog: pytest.LogCaptureFixture,
@@ -210,7 +227,7 @@ async def test_no_hop_takes_a_stream_that_was_cut_off_for_a_whole_one(
         await call.write(TalkRequest(data="0"))
         calls.append(call)
     if ends == "cancelled":
-        await asyncio.sleep(0.1)  # the messages are on their way
+        await asyncio.sleep(0.1)  # let the messages reach the hops
         for call in calls:
             call.cancel()
     await eventually(lambda: len(logged) == 60)
@@ -228,7 +245,7 @@ async def test_every_hop_logs_the_status(
     assert logged == ["INVALID_ARGUMENT"] * 3
 
 
-async def test_callers_that_go_away_at_any_moment_leave_no_error_behind(
+async def test_callers_that_cancel_at_any_moment_cause_no_error(
     start_chain: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     chain = await start_chain(3)
@@ -250,7 +267,7 @@ async def test_callers_that_go_away_at_any_moment_leave_no_error_behind(
 
 
 @lengths
-async def test_a_next_hop_that_is_down_is_told_at_once_and_comes_back_by_itself(
+async def test_a_next_hop_that_is_down_is_reported_at_once_and_recovers(
     start_chain: Any, start_peer: Any, ask: Any, free_port: int, length: int
 ) -> None:
     chain = await start_chain(length, backend=f"127.0.0.1:{free_port}")
@@ -266,7 +283,7 @@ async def test_a_next_hop_that_is_down_is_told_at_once_and_comes_back_by_itself(
         await asyncio.sleep(0.1)
 
 
-async def test_a_next_hop_that_vanishes_half_way_is_unavailable(start_chain: Any, start_peer: Any) -> None:
+async def test_a_next_hop_that_stops_halfway_is_unavailable(start_chain: Any, start_peer: Any) -> None:
     peer = await start_peer(_wait_forever)
     call = _start(await start_chain(2, backend=f"127.0.0.1:{peer.port}"), BIDI)
     await asyncio.wait_for(peer.started.wait(), 5)
@@ -274,7 +291,7 @@ async def test_a_next_hop_that_vanishes_half_way_is_unavailable(start_chain: Any
     assert await asyncio.wait_for(call.code(), 5) is grpc.StatusCode.UNAVAILABLE
 
 
-async def test_a_next_hop_that_does_not_answer_the_phone_ends_with_the_callers_deadline(
+async def test_a_silent_next_hop_ends_with_the_callers_deadline(
     start_chain: Any, ask: Any, silent_port: int
 ) -> None:
     chain = await start_chain(2, backend=f"127.0.0.1:{silent_port}")
@@ -283,7 +300,9 @@ async def test_a_next_hop_that_does_not_answer_the_phone_ends_with_the_callers_d
     assert outcome.duration_ns < 3e9
 
 
-async def test_a_thousand_idle_streams_hold_up_nobody(start_chain: Any, ask: Any, is_serving: Any) -> None:
+async def test_a_thousand_idle_streams_delay_no_other_call(
+    start_chain: Any, ask: Any, is_serving: Any
+) -> None:
     chain = await start_chain(3)
     calls = []
     for _ in range(1000):

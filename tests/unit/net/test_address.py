@@ -1,4 +1,4 @@
-"""What a user writes as an address, and the target that comes of it."""
+"""Addresses as users write them, and the gRPC targets that they become."""
 
 import pytest
 
@@ -91,6 +91,8 @@ def test_an_address_becomes_a_target(address: str, expected: str) -> None:
         "ipv4:localhost",
         "ipv4:[::1]:80",
         "ipv4:10.0.0.1,",
+        "ipv4:10.0.0.1,[::1]:80",
+        "ipv6:[::1]:80,10.0.0.1:80",
         "ipv6:10.0.0.1:80",
         "::1%\n",
         "::1% x",
@@ -99,7 +101,7 @@ def test_an_address_becomes_a_target(address: str, expected: str) -> None:
         "\udcff",
     ],
 )
-def test_what_is_no_address_is_refused(address: str) -> None:
+def test_an_invalid_address_is_refused(address: str) -> None:
     with pytest.raises(UsageError, match=r"invalid address|invalid port in") as raised:
         grpc_target(address, 9996)
     assert str(raised.value).isprintable()
@@ -120,7 +122,7 @@ def test_a_port_out_of_range_is_refused(host: str, port: str) -> None:
         grpc_target(f"{host}:{port}", 9996)
 
 
-def test_the_refusal_of_a_long_address_is_short() -> None:
+def test_the_error_for_a_long_address_is_short() -> None:
     with pytest.raises(UsageError) as raised:
         grpc_target("x" * 100_000, 9996)
     assert len(str(raised.value)) < 300

@@ -1,4 +1,4 @@
-"""How a call ended, whatever grpc.aio says in the meantime."""
+"""The true status of a call, also if grpc.aio reports another one meanwhile."""
 
 import asyncio
 from typing import Any
@@ -35,7 +35,7 @@ async def _write_on_and_on(call: Any) -> None:
         await call.write(TalkRequest(data="x" * 10_000))
 
 
-async def test_a_success_has_no_text_and_its_trailers(start_peer: Any, pattern: RpcMethod) -> None:
+async def test_a_success_has_trailers_and_no_text(start_peer: Any, pattern: RpcMethod) -> None:
     async def decorate(_peer: Any, context: Any) -> None:
         context.set_trailing_metadata((("x-late", "1"), ("x-late", "2"), ("x-late-bin", b"\xff")))
 
@@ -59,8 +59,8 @@ async def test_a_failure_has_its_status_text_and_trailers(start_peer: Any, patte
         assert status == CallStatus(grpc.StatusCode.DATA_LOSS, "gone: ü\n%", (("x-why", "because"),))
 
 
-async def test_a_writer_learns_the_true_status_of_a_call_that_ended_under_it(start_peer: Any) -> None:
-    """The peer refuses while messages are still being written: grpc.aio then names a status of its own."""
+async def test_a_call_that_ends_during_a_write_has_its_true_status(start_peer: Any) -> None:
+    """The peer refuses the call during a write: grpc.aio then reports a status of its own."""
 
     async def refuse(_peer: Any, context: Any) -> None:
         await context.abort(grpc.StatusCode.PERMISSION_DENIED, "not you", (("x-why", "because"),))
@@ -76,7 +76,7 @@ async def test_a_writer_learns_the_true_status_of_a_call_that_ended_under_it(sta
             assert status == CallStatus(grpc.StatusCode.PERMISSION_DENIED, "not you", (("x-why", "because"),))
 
 
-async def test_a_call_that_was_cancelled_here_ended_cancelled(start_peer: Any, pattern: RpcMethod) -> None:
+async def test_a_call_that_its_caller_cancels_is_cancelled(start_peer: Any, pattern: RpcMethod) -> None:
     async def wait(_peer: Any, _context: Any) -> None:
         await asyncio.Event().wait()
 
@@ -91,13 +91,13 @@ async def test_a_call_that_was_cancelled_here_ended_cancelled(start_peer: Any, p
         await asyncio.wait_for(peer.cancelled.wait(), 5)
 
 
-async def test_a_call_past_its_deadline_ended_so(silent_port: int, pattern: RpcMethod) -> None:
+async def test_a_call_past_its_deadline_is_deadline_exceeded(silent_port: int, pattern: RpcMethod) -> None:
     async with open_channel(f"127.0.0.1:{silent_port}") as channel:
         watcher = StatusWatcher(_begin(channel, pattern, timeout=0.1))
         assert (await asyncio.wait_for(watcher.status(), 5)).code is grpc.StatusCode.DEADLINE_EXCEEDED
 
 
-async def test_an_status_can_be_asked_for_late_and_again(start_peer: Any) -> None:
+async def test_a_status_can_be_read_late_and_repeatedly(start_peer: Any) -> None:
     peer = await start_peer()
     async with open_channel(f"127.0.0.1:{peer.port}") as channel:
         call = _begin(channel, RPC_METHODS[0])

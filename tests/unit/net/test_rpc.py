@@ -1,6 +1,6 @@
-"""The wire, byte by byte: what servers and clients of the original in other languages rely on.
+"""The wire, byte by byte: servers and clients in other languages rely on it.
 
-The bytes are written by hand after https://protobuf.dev/programming-guides/encoding/: a tag is
+The bytes are written by hand, following https://protobuf.dev/programming-guides/encoding/: a tag is
 `number << 3 | type`, where type 0 is a varint and type 2 a length with that many bytes.
 """
 
@@ -12,7 +12,7 @@ from hello_mesh.net import rpc
 from hello_mesh.net.pb import landing_pb2
 from hello_mesh.net.pb.landing_pb2 import FAIL, OK, TalkRequest, TalkResponse, TalkResult
 
-# One map entry is a message of its own with the key as field 1 and the value as field 2.
+# A map entry is a message with the key as field 1 and the value as field 2.
 KV = b"\x1a\x0d" + b"\x0a\x04data" + b"\x12\x05Hello"
 
 GOLDEN: list[tuple[Message, bytes]] = [
@@ -41,12 +41,12 @@ GOLDEN: list[tuple[Message, bytes]] = [
 
 
 @pytest.mark.parametrize(("message", "encoded"), GOLDEN)
-def test_a_message_is_these_bytes(message: Message, encoded: bytes) -> None:
+def test_a_message_encodes_to_these_bytes(message: Message, encoded: bytes) -> None:
     assert message.SerializeToString(deterministic=True) == encoded
 
 
 @pytest.mark.parametrize(("message", "encoded"), GOLDEN)
-def test_these_bytes_are_the_message(message: Message, encoded: bytes) -> None:
+def test_these_bytes_decode_to_the_message(message: Message, encoded: bytes) -> None:
     assert type(message).FromString(encoded) == message
 
 
@@ -112,12 +112,12 @@ def test_the_types_of_a_result_are_those_of_the_original() -> None:
     assert dict(landing_pb2.ResultType.items()) == {"OK": 0, "FAIL": 1}
 
 
-def test_nothing_but_the_contract_is_in_the_file() -> None:
+def test_the_file_has_nothing_but_the_contract() -> None:
     assert set(landing_pb2.DESCRIPTOR.message_types_by_name) == {"TalkRequest", "TalkResponse", "TalkResult"}
     assert set(landing_pb2.DESCRIPTOR.enum_types_by_name) == {"ResultType"}
     assert set(landing_pb2.DESCRIPTOR.services_by_name) == {"LandingService"}
 
 
-def test_what_is_fixed_besides_the_messages() -> None:
+def test_status_and_limits_are_fixed() -> None:
     assert rpc.STATUS_ANSWERED == 200
     assert rpc.MAX_RESPONSE_BYTES == 4194304

@@ -1,4 +1,4 @@
-"""Mutual TLS: certificates from files, and no way around them."""
+"""Mutual TLS: certificates from files, without fallback to plaintext."""
 
 import shutil
 import ssl
@@ -32,7 +32,7 @@ sides = pytest.mark.parametrize("side", SIDES)
 
 @dataclass(frozen=True)
 class Certificates:
-    """A folder laid out as `CERT_BASE_PATH` wants it."""
+    """A folder with the layout that `CERT_BASE_PATH` requires."""
 
     base: Path
     authority: trustme.CA
@@ -53,13 +53,13 @@ def _write(base: Path, authority: trustme.CA, server_name: str = SERVER_NAME) ->
 
 @pytest.fixture(scope="session")
 def issued(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
-    """Made once: keys take time. Tests that change files take `certificates`."""
+    """Return certificates that all tests share. Tests that change files use `certificates`."""
     return _write(tmp_path_factory.mktemp("certificates"), trustme.CA())
 
 
 @pytest.fixture
 def certificates(issued: Certificates, tmp_path: Path) -> Certificates:
-    """A copy that a test may spoil."""
+    """Return a copy that a test can change."""
     shutil.copytree(issued.base, tmp_path / "hello")
     return Certificates(tmp_path / "hello", issued.authority)
 
@@ -86,7 +86,7 @@ def test_a_missing_folder_is_named(tmp_path: Path, side: str) -> None:
 @sides
 @pytest.mark.parametrize("file", FILES)
 @pytest.mark.parametrize("content", [b"", b"garbage", b"\0\xff" * 100, b"-----BEGIN CERTIFICATE-----\n"])
-def test_garbage_is_refused_with_its_folder(
+def test_an_invalid_file_is_refused_and_its_folder_named(
     certificates: Certificates, side: str, file: str, content: bytes
 ) -> None:
     (certificates.base / side / file).write_bytes(content)
@@ -105,7 +105,7 @@ def test_a_key_of_another_certificate_is_refused(certificates: Certificates, sid
 
 
 @sides
-def test_a_key_behind_a_password_is_refused_without_asking(certificates: Certificates, side: str) -> None:
+def test_an_encrypted_key_is_refused_without_a_prompt(certificates: Certificates, side: str) -> None:
     file = certificates.base / side / "private.key"
     key = load_pem_private_key(file.read_bytes(), None)
     locked = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(b"secret"))
@@ -132,13 +132,13 @@ async def _start_secure(start_chain: Any, length: int, base: Path) -> Any:
 async def test_a_chain_answers_over_tls(
     start_chain: Any, ask: Any, pattern: RpcMethod, issued: Certificates, length: int
 ) -> None:
-    """The hops listen on 127.0.0.1, their certificates say hello.grpc.io."""
+    """The hops listen on 127.0.0.1; the name in their certificates is hello.grpc.io."""
     chain = await _start_secure(start_chain, length, issued.base)
     outcome = await ask(chain.target, pattern, certificates=issued.base)
     assert outcome.code is grpc.StatusCode.OK, outcome.details
     assert [hop.name for hop in outcome.hops] == list(chain.names)
-    asked = pattern.data.split(",")
-    assert [result.kv["idx"] for answer in outcome.responses for result in answer.results] == asked
+    sent = pattern.data.split(",")
+    assert [result.kv["idx"] for answer in outcome.responses for result in answer.results] == sent
 
 
 async def test_plaintext_towards_tls_fails(start_chain: Any, ask: Any, issued: Certificates) -> None:
@@ -153,7 +153,7 @@ async def test_tls_towards_plaintext_fails(start_chain: Any, ask: Any, issued: C
     assert (outcome.code, outcome.hops) == (grpc.StatusCode.UNAVAILABLE, ())
 
 
-async def test_a_relay_asked_for_tls_does_not_fall_back_to_plaintext(
+async def test_a_relay_with_tls_does_not_fall_back_to_plaintext(
     start_chain: Any, ask: Any, issued: Certificates
 ) -> None:
     chain = await start_chain(2, at={"svc1": {"certificates": issued.base}})
@@ -180,9 +180,9 @@ async def test_a_caller_of_another_authority_is_refused(
     start_chain: Any, issued: Certificates, certificates: Certificates
 ) -> None:
     chain = await _start_secure(start_chain, 1, issued.base)
-    stranger = trustme.CA().issue_cert("client.grpc.io")
-    stranger.private_key_pem.write_to_path(certificates.base / "client_certs" / "private.key")
-    stranger.cert_chain_pems[0].write_to_path(certificates.base / "client_certs" / "full_chain.pem")
+    other = trustme.CA().issue_cert("client.grpc.io")
+    other.private_key_pem.write_to_path(certificates.base / "client_certs" / "private.key")
+    other.cert_chain_pems[0].write_to_path(certificates.base / "client_certs" / "full_chain.pem")
     assert await _talk(chain.target, channel_credentials(certificates.base)) is grpc.StatusCode.UNAVAILABLE
 
 
@@ -206,8 +206,8 @@ def test_the_name_in_the_certificates_is_that_of_the_contract() -> None:
     assert SERVER_NAME == "hello.grpc.io"
 
 
-def test_the_files_are_what_openssl_takes(issued: Certificates) -> None:
-    """So that a failure above is the fault of what a test spoiled."""
+def test_openssl_accepts_the_unchanged_files(issued: Certificates) -> None:
+    """Prove that a failure in another test comes from the file that it changed."""
     for side in SIDES:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(issued.base / side / "full_chain.pem", issued.base / side / "private.key")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 import pytest
-from documents import BLOCKS, DOCUMENTS, ROOT, Block
+from documents import BLOCKS, DOCUMENTS, ROOT, Block, prose
 
 import grpc_client.cli
 import grpc_server.cli
@@ -22,7 +22,25 @@ COMMANDS: dict[str, click.Command] = {
     "hello-grpc-mesh": hello_mesh.local.cli.main,
     "hello-grpc-traces": hello_mesh.tracing.cli.main,
 }
-TIERS = {"local", "cluster", "images", "tests"}
+WRITTEN = [document for document in DOCUMENTS if document.name != "reference.md"]
+"""The documents that are not generated."""
+
+# Which file runs a command of an `images` or `tests` block, and the text in it that does so.
+PROOFS = {
+    "scripts/setup --dev": ("scripts/check", "scripts/setup --dev"),
+    "scripts/test": (".ci/run", "exec scripts/test"),
+    "scripts/test tests/unit": ("scripts/test", 'exec .venv/bin/python -m pytest "$@"'),
+    "docker/build.sh": ("tests/images/conftest.py", "docker/build.sh"),
+    **{
+        f"docker compose --file docker/compose.yaml {command}": ("tests/images/test_compose_up.py", call)
+        for command, call in {
+            "up --detach": 'compose("up", "--detach")',
+            "--profile client run --rm client": 'compose("--profile", "client", "run", "--rm", "client")',
+            "down": 'compose("down"',
+        }.items()
+    },
+}
+PYTEST = ".venv/bin/python -m pytest "
 
 
 def _text(document: Path) -> str:
@@ -59,72 +77,75 @@ def _anchors(document: Path) -> set[str]:
     return {re.sub(r"[^\w\- ]", "", title.lower()).strip().replace(" ", "-") for title in titles}
 
 
-@pytest.mark.parametrize("block", BLOCKS, ids=str)
-def test_every_shell_block_has_a_tier_that_runs_it(block: Block) -> None:
-    assert block.tier in TIERS
+@pytest.mark.parametrize("document", WRITTEN, ids=lambda path: path.name)
+def test_lines_have_at_most_120_characters(document: Path) -> None:
+    lines = [line for line in prose(document).splitlines() if not line.startswith("|")]
+    assert [line for line in lines if len(line) > 120] == []
 
 
-@pytest.mark.parametrize("block", [block for block in BLOCKS if block.tier == "cluster"], ids=str)
-def test_the_options_in_cluster_blocks_exist(block: Block) -> None:
-    """tests/cluster runs the scripts themselves, against API servers."""
-    for line in block.code.replace("\\\n", " ").splitlines():
-        script, *words = shlex.split(line, comments=True) or [""]
-        if not script.startswith(("./", "docker/")):
-            continue
-        shown = subprocess.run(
-            [ROOT / script, "--help"], check=True, capture_output=True, text=True, cwd=ROOT
-        ).stdout
-        if "--" in words:  # the rest goes to the client, or to the build tool
-            words = words[: words.index("--")]
-        options = {word.partition("=")[0] for word in words if word.startswith("--")}
-        assert options <= set(re.findall(r"--[a-z-]+", shown)), line
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_every_block_is_a_command_of_a_tier_or_no_command(document: Path) -> None:
+    fences = re.findall(r"^ *```+(.*)$", _text(document), re.MULTILINE)
+    opening, closing = fences[::2], fences[1::2]
+    assert set(closing) <= {""}
+    known = re.compile(r"sh (local|cluster|images|tests)|text|yaml|mermaid|python \S+")
+    assert [info for info in opening if not known.fullmatch(info)] == []
 
 
-@pytest.mark.parametrize("block", [block for block in BLOCKS if block.tier == "images"], ids=str)
-def test_the_commands_in_image_blocks_are_those_of_the_image_tests(block: Block) -> None:
-    """tests/images runs docker/build.sh and the compose file with the real tools."""
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_every_shell_block_is_found(document: Path) -> None:
+    assert _text(document).count("```sh") == sum(block.document == document for block in BLOCKS)
+
+
+@pytest.mark.parametrize("block", [block for block in BLOCKS if block.tier in {"images", "tests"}], ids=str)
+def test_the_commands_of_images_and_of_tests_have_a_test(block: Block) -> None:
+    """tests/mesh and tests/cluster run the other blocks themselves."""
     for line in block.code.splitlines():
-        words = shlex.split(line, comments=True)
-        if words[0] == "docker/build.sh":
-            options = {word for word in words[1:] if word.startswith("--")}
-            assert "--" in options or options <= {"--name", "--tag", "--push"}
-        else:
-            assert words[:4] == ["docker", "compose", "--file", "docker/compose.yaml"]
-            assert {"up", "run", "down"} & set(words)
+        file, text = PROOFS[line] if line in PROOFS else (line.removeprefix(PYTEST), "def test_")
+        assert text in _text(ROOT / file), line
 
 
-def test_the_test_blocks_are_what_ci_runs() -> None:
-    lines = [line for block in BLOCKS if block.tier == "tests" for line in block.code.splitlines()]
-    for line in lines:
-        script, *words = line.split()
-        if script == ".venv/bin/python":
-            assert words[:2] == ["-m", "pytest"], line
-            words = words[2:]
-        else:
-            assert script in {"scripts/setup", "scripts/test"}, line
-        assert all(word == "--dev" or (ROOT / word).exists() for word in words), line
-    assert "exec scripts/test\n" in _text(ROOT / ".ci/run")
-    assert "scripts/setup --dev\n" in _text(ROOT / "scripts/check")
-
-
-def _spans(document: Path) -> list[str]:
-    """Return the command lines of ours in code spans; blocks are run elsewhere."""
-    spans = re.findall(r"`(hello-grpc-[a-z]+ [^`]*)`", _text(document))
-    return [span for span in spans if not re.search(r"…|TRACE_ID|\$|\.\.\.", span)]
+# The changelog names what is gone.
+SPANS = sorted(
+    {
+        span
+        for document in DOCUMENTS
+        if document.name != "CHANGELOG.md"
+        for span in re.findall(r"`([^`\n]+)`", prose(document))
+    }
+)
+"""The code spans in all documents."""
 
 
 @pytest.mark.parametrize(
-    "line",
-    # The changelog names removed commands.
-    sorted({line for each in DOCUMENTS if each.stem != "CHANGELOG" for line in _spans(each)}),
-    ids=str,
+    "line", [span for span in SPANS if re.match(r"(?:\.venv/bin/)?hello-grpc-[a-z]+ [^…]+$", span)], ids=str
 )
-def test_the_commands_in_documents_parse(line: str) -> None:
-    name, *arguments = shlex.split(line.replace(" ID", f" {'0' * 32}"))
+def test_a_command_in_a_code_span_parses(line: str) -> None:
+    name, *arguments = shlex.split(re.sub(r"\b(TRACE_)?ID\b", "0" * 32, line.removeprefix(".venv/bin/")))
     command = COMMANDS[name]
     if isinstance(command, click.Group):
         command = command.commands[arguments.pop(0)]
     command.make_context(name, arguments, resilient_parsing=not arguments)
+
+
+def test_every_option_in_a_code_span_exists() -> None:
+    scripts = (["./apply.sh"], ["./test.sh"], ["docker/build.sh"])
+    shown = [
+        subprocess.run([*script, "--help"], cwd=ROOT, check=True, capture_output=True, text=True).stdout
+        for script in scripts
+    ]
+    known = "".join([*shown, _text(ROOT / "docs/reference.md"), _text(ROOT / "scripts/setup")])
+    option = re.compile(r"(?<![\w-])--[a-z][a-z-]*")
+    named = {found for span in SPANS for found in option.findall(span)}
+    assert named - set(option.findall(known)) == set()
+
+
+def test_every_path_in_a_code_span_exists() -> None:
+    folders = "|".join(folder.name for folder in ROOT.iterdir() if folder.is_dir() and folder.name[0] != ".")
+    path = re.compile(rf"(?:\./[\w.-]+|(?:{folders})/[\w./-]+)(?= |$)")
+    named = {found[0] for span in SPANS if (found := path.match(span))}
+    assert len(named) > 20
+    assert {name for name in named if not (ROOT / name).exists()} == set()
 
 
 def test_every_verdict_and_mismatch_is_explained() -> None:

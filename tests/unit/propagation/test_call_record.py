@@ -1,6 +1,9 @@
-"""The record of a call as JSON: the mesh's test reads back exactly what the client wrote."""
+"""The record of a call as JSON: the mesh's test reads exactly what the client wrote."""
 
 import json
+from dataclasses import replace
+
+import pytest
 
 from hello_mesh.propagation.call_record import CallRecord
 from hello_mesh.propagation.hop_report import Hop, Role
@@ -8,6 +11,7 @@ from hello_mesh.propagation.trace_context import TraceContext
 from hello_mesh.propagation.verdict import Verdict, VerdictKind
 
 TRACE, PARENT = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
+OTHER_TRACE = "463ac35c9f6413ad48485a3953bb6124"
 RECORD = CallRecord(
     number=7,
     rpc="Talk",
@@ -20,7 +24,7 @@ RECORD = CallRecord(
         Hop("svc1", Role.RELAY, TraceContext(TRACE, PARENT, sampled=True), None, "5d1ac2f1"),
         Hop("a;b=ü", Role.LAST, None, TraceContext(PARENT, PARENT)),
     ),
-    verdict=Verdict(VerdictKind.BROKEN, "broken at svc1", TRACE, "svc1", sampled=True),
+    verdict=Verdict(VerdictKind.BROKEN, "broken at svc1", OTHER_TRACE, "svc1", sampled=True),
     sent_trace_id=TRACE,
     sent_span_id=PARENT,
     mismatches=("went svc1, expected svc1 → svc2",),
@@ -28,16 +32,26 @@ RECORD = CallRecord(
 
 
 def test_a_record_survives_json() -> None:
-    assert CallRecord.from_json(json.loads(json.dumps(RECORD.to_json()))) == RECORD
+    assert _through_json(RECORD) == RECORD
 
 
-def test_the_keys_are_those_that_programs_rely_on() -> None:
+@pytest.mark.parametrize("nanoseconds", [0, 249, 1_000_001, 3_600_000_000_123])
+def test_a_duration_keeps_its_nanoseconds(nanoseconds: int) -> None:
+    assert _through_json(replace(RECORD, duration_ns=nanoseconds)).duration_ns == nanoseconds
+
+
+def _through_json(record: CallRecord) -> CallRecord:
+    return CallRecord.from_json(json.loads(json.dumps(record.to_json())))
+
+
+def test_the_json_keys_are_stable() -> None:
     values = RECORD.to_json()
     assert values.keys() == {
         *("call", "rpc", "code", "status", "details", "start_ns", "ms", "trace_id", "sent_trace_id"),
         *("sent_span_id", "verdict", "hops", "mismatches"),
     }
     assert values["ms"] == 12.345678
+    assert (values["trace_id"], values["sent_trace_id"]) == (OTHER_TRACE, TRACE)
     assert values["verdict"].keys() == {"kind", "hop", "text", "sampled"}
     assert values["hops"][0] == {
         "name": "svc1",

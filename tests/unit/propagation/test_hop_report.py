@@ -1,4 +1,4 @@
-"""The hop report as text: what goes in comes out, and nothing else is believed."""
+"""The hop report as text: hops survive encoding, and invalid reports are refused."""
 
 import pytest
 
@@ -16,7 +16,7 @@ METADATA = (
     ("x-b3-spanid", B3_SPAN),
     ("x-request-id", "5d1ac2f1-4d2c-4f3c-9f0e-6d1f2a3b4c5d"),
 )
-# The form of the contract: these keys in this order, values percent-encoded.
+# The form that the contract defines: these keys in this order, values percent-encoded.
 WIRE = (
     f"name=grpc-server-svc1;role=relay;trace={TRACE};parent={SPAN};sampled=1"
     f";b3-trace={B3_TRACE};b3-parent={B3_SPAN};request=5d1ac2f1-4d2c-4f3c-9f0e-6d1f2a3b4c5d"
@@ -27,21 +27,21 @@ def test_the_report_of_a_call_has_the_form_of_the_contract() -> None:
     assert encode(Hop.from_metadata("grpc-server-svc1", Role.RELAY, METADATA)) == WIRE
 
 
-def test_the_report_is_read_back() -> None:
+def test_a_report_decodes_to_the_encoded_hop() -> None:
     hop = decode(WIRE)
     assert hop == Hop.from_metadata("grpc-server-svc1", Role.RELAY, METADATA)
     assert hop.w3c is not None
     assert hop.w3c.sampled is True
 
 
-def test_what_a_hop_did_not_see_is_left_out() -> None:
+def test_keys_that_a_hop_did_not_see_are_left_out() -> None:
     assert encode(Hop.from_metadata("svc3", Role.LAST, ())) == "name=svc3;role=last"
     assert decode("name=svc3;role=last") == Hop("svc3", Role.LAST)
     unsampled = Hop.from_metadata("svc3", Role.LAST, (("traceparent", f"00-{TRACE}-{SPAN}-00"),))
     assert encode(unsampled) == f"name=svc3;role=last;trace={TRACE};parent={SPAN};sampled=0"
 
 
-def test_one_b3_header_is_reported_like_many() -> None:
+def test_a_single_b3_header_is_reported_like_many_headers() -> None:
     single = Hop.from_metadata("a", Role.LAST, (("b3", f"{B3_TRACE}-{B3_SPAN}-1"),))
     assert encode(single) == f"name=a;role=last;b3-trace={B3_TRACE};b3-parent={B3_SPAN}"
 
@@ -50,21 +50,22 @@ def test_one_b3_header_is_reported_like_many() -> None:
     "hostile",
     ["a;role=last", "a=b", "100%", "%3B", "こんにちは 안녕", "a\nb\r\x1b[31m\0", "", " ", "+", "/&?#", "🙂"],
 )
-def test_hostile_values_come_back_as_they_were(hostile: str) -> None:
+def test_hostile_values_survive_encoding_and_decoding(hostile: str) -> None:
     hop = Hop(hostile, Role.RELAY, TraceContext(TRACE, SPAN, sampled=True), None, hostile or None)
     value = encode(hop)
     assert value.isascii()
     assert value.isprintable()
+    assert not set(value) & set(',/:" ')
     assert value.count(";") == len(hop.to_pairs()) - 1
     assert decode(value) == hop
 
 
-def test_a_name_that_is_no_unicode_does_not_stop_the_report() -> None:
-    """What the environment holds need not be UTF-8; Python keeps such bytes as lone surrogates."""
+def test_a_name_that_is_not_unicode_can_be_reported() -> None:
+    """An environment variable can hold other bytes than UTF-8; Python keeps them as lone surrogates."""
     assert decode(encode(Hop("svc\udcff1", Role.LAST))).name.startswith("svc")
 
 
-def test_unknown_keys_and_empty_pairs_are_passed_over() -> None:
+def test_unknown_keys_and_empty_pairs_are_ignored() -> None:
     assert decode("name=a;zone=b;;role=last;x;=y") == Hop("a", Role.LAST)
 
 
@@ -77,30 +78,31 @@ def test_a_report_without_name_and_role_is_refused(value: str) -> None:
         decode(value)
 
 
-def test_the_refusal_shows_a_hostile_report_harmlessly() -> None:
+def test_the_error_shows_a_hostile_report_on_one_short_line() -> None:
     with pytest.raises(HopReportError) as raised:
         decode("\x1b[31m\n" * 1000)
     assert str(raised.value).isprintable()
     assert len(str(raised.value)) < 1000
 
 
-def test_an_id_without_its_pair_is_no_context() -> None:
+def test_a_trace_id_without_a_parent_is_not_a_context() -> None:
     assert decode(f"name=a;role=last;trace={TRACE};b3-parent={B3_SPAN}") == Hop("a", Role.LAST)
 
 
-def test_what_a_hop_did_not_say_of_sampling_is_not_made_up() -> None:
+def test_missing_sampling_stays_unknown() -> None:
     hop = decode(f"name=a;role=last;trace={TRACE};parent={SPAN}")
     assert hop.w3c is not None
     assert hop.w3c.sampled is None
     assert "sampled" not in hop.to_pairs()
 
 
-def test_hops_stay_in_order_and_other_metadata_is_passed_over() -> None:
+def test_hops_stay_in_order_and_other_metadata_is_ignored() -> None:
     metadata = (
         (HOP_METADATA_KEY, "name=svc1;role=relay"),
         ("x-other", "name=no;role=last"),
         (HOP_METADATA_KEY, "name=svc2;role=relay"),
         ("hello-hop-bin", b"name=no;role=last"),
+        ("hello-hop-2", "name=no;role=last"),
         (HOP_METADATA_KEY, "name=svc3;role=last"),
     )
     assert [(hop.name, hop.role) for hop in parse_report(metadata)] == [
@@ -117,7 +119,25 @@ def test_a_long_request_id_is_cut() -> None:
     assert len(hop.request) == 128
 
 
-def test_the_trace_id_of_a_hop_is_that_of_w3c_before_that_of_b3() -> None:
+def test_the_trace_id_of_a_hop_prefers_w3c_to_b3() -> None:
     assert Hop.from_metadata("a", Role.LAST, METADATA).trace_id == TRACE
     assert Hop.from_metadata("a", Role.LAST, METADATA[1:]).trace_id == B3_TRACE
     assert Hop.from_metadata("a", Role.LAST, ()).trace_id is None
+
+
+def test_a_value_can_contain_an_equals_sign() -> None:
+    assert decode("name=a=b;role=last") == Hop("a=b", Role.LAST)
+
+
+def test_sampling_belongs_to_the_w3c_context_only() -> None:
+    hop = decode(
+        f"name=a;role=last;trace={TRACE};parent={SPAN};sampled=1;b3-trace={B3_TRACE};b3-parent={B3_SPAN}"
+    )
+    assert hop.w3c is not None
+    assert hop.b3 is not None
+    assert (hop.w3c.sampled, hop.b3.sampled) == (True, None)
+
+
+def test_the_metadata_of_a_hop_can_be_an_iterator() -> None:
+    hop = Hop.from_metadata("grpc-server-svc1", Role.RELAY, iter(METADATA))
+    assert hop == Hop.from_metadata("grpc-server-svc1", Role.RELAY, METADATA)

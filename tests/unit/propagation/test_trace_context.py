@@ -1,4 +1,4 @@
-"""Reading and making trace contexts."""
+"""Trace contexts that are read from headers, and new ones."""
 
 import pytest
 
@@ -59,7 +59,7 @@ def test_a_traceparent_is_read(value: str, sampled: bool) -> None:
         f"٠٠-{TRACE}-{SPAN}-01",
     ],
 )
-def test_what_breaks_the_rules_of_w3c_is_no_context(value: str) -> None:
+def test_an_invalid_traceparent_is_not_a_context(value: str) -> None:
     assert from_w3c((("traceparent", value),)) is None
 
 
@@ -82,6 +82,7 @@ def test_a_context_writes_the_traceparent_that_it_was_read_from() -> None:
         (("b3", f"{TRACE}-{SPAN}-1"),),
         (("b3", f"{TRACE}-{SPAN}-d"),),
         (("b3", f"{TRACE}-{SPAN}-1-05e3ac9a4f6e3b90"),),
+        (("b3", f"{TRACE}-{SPAN}-1".upper()),),
         (("x-b3-traceid", TRACE), ("b3", f"{TRACE}-{SPAN}")),
         (("x-b3-traceid", TRACE), ("x-b3-spanid", SPAN), ("b3", f"{SHORT}-{SHORT}")),
         (("b3", f"{SHORT}-{SHORT}"), ("x-b3-traceid", TRACE), ("x-b3-spanid", SPAN)),
@@ -101,7 +102,7 @@ def test_both_forms_of_b3_are_read_and_the_many_headers_win(metadata: tuple[tupl
         (("b3", f"{SHORT}-{SPAN}-1"),),
     ],
 )
-def test_b3_has_trace_ids_of_64_bits_too(metadata: tuple[tuple[str, str], ...]) -> None:
+def test_b3_trace_ids_of_64_bits_are_read(metadata: tuple[tuple[str, str], ...]) -> None:
     assert from_b3(metadata) == TraceContext(SHORT, SPAN)
 
 
@@ -129,17 +130,17 @@ def test_b3_has_trace_ids_of_64_bits_too(metadata: tuple[tuple[str, str], ...]) 
         (("traceparent", f"00-{TRACE}-{SPAN}-01"),),
     ],
 )
-def test_what_names_no_b3_trace_is_no_context(metadata: tuple[tuple[str, str], ...]) -> None:
+def test_invalid_b3_headers_are_not_a_context(metadata: tuple[tuple[str, str], ...]) -> None:
     assert from_b3(metadata) is None
 
 
-def test_an_id_may_begin_with_zeros() -> None:
+def test_an_id_can_start_with_zeros() -> None:
     padded = f"{'0' * 16}{SHORT}"
     assert from_b3((("x-b3-traceid", padded), ("x-b3-spanid", SPAN))) == TraceContext(padded, SPAN)
     assert from_w3c((("traceparent", f"00-{padded}-{SPAN}-01"),)) == TraceContext(padded, SPAN)
 
 
-def test_fresh_contexts_are_valid_sampled_and_never_the_same() -> None:
+def test_new_contexts_are_valid_sampled_and_unique() -> None:
     contexts = [new_trace_context() for _ in range(1000)]
     for context in contexts:
         assert context.sampled
@@ -149,12 +150,26 @@ def test_fresh_contexts_are_valid_sampled_and_never_the_same() -> None:
     assert len({context.span_id for context in contexts}) == len(contexts)
 
 
-def test_sampling_does_not_tell_two_contexts_apart() -> None:
+def test_sampling_does_not_make_two_contexts_different() -> None:
     assert TraceContext(TRACE, SPAN, sampled=True) == TraceContext(TRACE, SPAN, sampled=False)
     assert TraceContext(TRACE, SPAN) != TraceContext(TRACE, SHORT)
 
 
-def test_the_first_text_counts() -> None:
+def test_the_first_text_value_wins() -> None:
     metadata = (("k", b"bytes"), ("other", "o"), ("k", "one"), ("k", "two"))
     assert first_text(metadata, "k") == "one"
     assert first_text(metadata, "missing") == ""
+
+
+@pytest.mark.parametrize(("sampled", "value"), [(True, "1"), (False, "0"), (None, "0")])
+def test_a_context_writes_many_b3_headers(sampled: bool | None, value: str) -> None:
+    headers = TraceContext(TRACE, SPAN, sampled).b3
+    assert headers == (("x-b3-traceid", TRACE), ("x-b3-spanid", SPAN), ("x-b3-sampled", value))
+    assert from_b3(headers) == TraceContext(TRACE, SPAN)
+
+
+def test_metadata_can_be_an_iterator() -> None:
+    assert from_b3(iter((("x-b3-spanid", SPAN), ("x-b3-traceid", TRACE)))) == TraceContext(TRACE, SPAN)
+    assert from_w3c(iter((("other", "o"), ("traceparent", f"00-{TRACE}-{SPAN}-01")))) == TraceContext(
+        TRACE, SPAN
+    )

@@ -1,4 +1,4 @@
-"""Spans for tests: short to write, right in all that a test does not speak of."""
+"""Spans for tests, with valid defaults in every field that a test does not set."""
 
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ HOPS = ("svc1", "svc2", "svc3")
 
 
 def span(service: str, kind: SpanKind, number: int, parent: int | None = None, **rest: Any) -> Span:
-    """A span with `number` as its id, which starts `at` ms after the others' start and takes `ms`."""
+    """Return a span with `number` as its id, which starts `at` ms after START_NS and takes `ms`."""
     at, ms = rest.pop("at", number), rest.pop("ms", max(1, 100 - 2 * number))
     start_ns = START_NS + at * 1_000_000
     values: dict[str, Any] = {
@@ -34,7 +34,7 @@ def span(service: str, kind: SpanKind, number: int, parent: int | None = None, *
 
 
 def whole() -> list[Span]:
-    """The spans of a call through a gateway and three hops, each with its sidecar."""
+    """Return the spans of a call through a gateway and three hops, each with its sidecar."""
     return [
         span("gateway.istio-system", SpanKind.CLIENT, 1),
         span("svc1.ns", SpanKind.SERVER, 2, 1),
@@ -46,14 +46,14 @@ def whole() -> list[Span]:
 
 
 def real(name: str, protocol: str) -> tuple[Span, ...]:
-    """What a real Envoy sent: `name` of a scenario, `protocol` otlp or zipkin."""
+    """Return the spans that a real Envoy exported in a scenario; `protocol` is otlp or zipkin."""
     if protocol == "otlp":
         return otlp.from_protobuf((PAYLOADS / f"envoy-{name}.otlp.binpb").read_bytes()).spans
     return zipkin.from_json((PAYLOADS / f"envoy-{name}.zipkin.json").read_bytes()).spans
 
 
 def message(**fields: Any) -> trace_pb2.Span:
-    """A good span in OTLP's protobuf, but for `fields`."""
+    """Return a span in OTLP's protobuf, valid except for `fields`."""
     values: dict[str, Any] = {
         "trace_id": bytes.fromhex(TRACE),
         "span_id": bytes.fromhex("00f067aa0ba902b7"),
@@ -65,14 +65,14 @@ def message(**fields: Any) -> trace_pb2.Span:
 
 
 def request(*spans: trace_pb2.Span) -> bytes:
-    """A serialized request that exports `spans`."""
+    """Return a serialized request that exports `spans`."""
     exported = ExportTraceServiceRequest()
     exported.resource_spans.add().scope_spans.add().spans.extend(spans)
     return exported.SerializeToString()
 
 
 def zipkin_entry(**fields: Any) -> dict[str, Any]:
-    """A good span in Zipkin's form, but for `fields`."""
+    """Return a span in Zipkin's JSON, valid except for `fields`."""
     values: dict[str, Any] = {
         "traceId": TRACE,
         "id": "00f067aa0ba902b7",

@@ -32,7 +32,7 @@ MAX_BODY = 256 * 1024
 
 
 class Sender:
-    """What a mesh and its applications do to a collector."""
+    """Sends requests to a collector, as a mesh and its applications do."""
 
     def __init__(self, collector: RunningCollector, session: aiohttp.ClientSession, store: Path) -> None:
         self.collector = collector
@@ -72,37 +72,37 @@ async def sender(tmp_path: Path) -> AsyncIterator[Sender]:
 
 
 def otlp_json(*names: str) -> bytes:
-    """A request in OTLP's JSON, its ids in hex; a name of "" makes a span without ids."""
+    """Return a request in OTLP/JSON, with hex ids; a span with the name "" has no ids."""
     ids = {"traceId": TRACE, "spanId": "00f067aa0ba902b7"}
     times = {"startTimeUnixNano": "1795000000000000000", "endTimeUnixNano": "1795000000000000001"}
     spans = [times | {"name": name} | (ids if name else {}) for name in names]
     return json.dumps({"resourceSpans": [{"scopeSpans": [{"spans": spans}]}]}).encode()
 
 
-async def test_otlp_comes_over_grpc(sender: Sender) -> None:
+async def test_otlp_over_grpc_is_stored(sender: Sender) -> None:
     response = await sender.export((PAYLOADS / "envoy-whole.otlp.binpb").read_bytes())
     assert response == ExportTraceServiceResponse()
     spans = real("whole", "otlp")
     assert set(sender.stored(spans[0].trace_id)) == set(spans)
 
 
-async def test_otlp_comes_over_http_in_protobuf(sender: Sender) -> None:
+async def test_otlp_over_http_in_protobuf_is_stored(sender: Sender) -> None:
     body = (PAYLOADS / "envoy-whole.otlp.binpb").read_bytes()
     assert await sender.post(otlp.OTLP_PATH, body, PROTOBUF) == (200, b"", PROTOBUF)
     spans = real("whole", "otlp")
     assert set(sender.stored(spans[0].trace_id)) == set(spans)
 
 
-async def test_otlp_comes_over_http_in_json(sender: Sender) -> None:
+async def test_otlp_over_http_in_json_is_stored(sender: Sender) -> None:
     status, body, content_type = await sender.post(otlp.OTLP_PATH, otlp_json("a call"), JSON)
     assert (status, json.loads(body), content_type) == (200, {}, JSON)
     assert [each.name for each in sender.stored()] == ["a call"]
 
 
-async def test_zipkin_comes_over_http(sender: Sender) -> None:
+async def test_zipkin_over_http_is_stored(sender: Sender) -> None:
     body = (PAYLOADS / "envoy-whole.zipkin.json").read_bytes()
-    status, answer, _ = await sender.post(zipkin.ZIPKIN_PATH, body, f"{JSON}; charset=utf-8")
-    assert (status, answer) == (202, b"")
+    status, response, _ = await sender.post(zipkin.ZIPKIN_PATH, body, f"{JSON}; charset=utf-8")
+    assert (status, response) == (202, b"")
     spans = real("whole", "zipkin")
     assert set(sender.stored(spans[0].trace_id)) == set(spans)
 
@@ -116,57 +116,59 @@ async def test_bodies_may_be_compressed(sender: Sender, encoding: str) -> None:
     assert len(sender.stored()) == 1
 
 
-async def test_the_same_spans_again_are_stored_once(sender: Sender) -> None:
+async def test_repeated_spans_are_stored_once(sender: Sender) -> None:
     for _ in range(3):
         await sender.export(request(message()))
         await sender.post(otlp.OTLP_PATH, request(message()), PROTOBUF)
     assert len(sender.stored()) == 1
 
 
-async def test_good_spans_are_kept_where_others_are_rejected(sender: Sender) -> None:
+async def test_valid_spans_are_stored_if_others_are_rejected(sender: Sender) -> None:
     body = request(message(), message(span_id=b""), message(trace_id=b"\x01"))
     partial = (await sender.export(body)).partial_success
     assert (partial.rejected_spans, "hex digits" in partial.error_message) == (2, True)
-    _, answer, _ = await sender.post(otlp.OTLP_PATH, body, PROTOBUF)
-    assert ExportTraceServiceResponse.FromString(answer).partial_success == partial
-    _, answer, _ = await sender.post(otlp.OTLP_PATH, otlp_json("a call", ""), JSON)
-    assert json.loads(answer)["partialSuccess"]["rejectedSpans"] == "1"
+    _, response, _ = await sender.post(otlp.OTLP_PATH, body, PROTOBUF)
+    assert ExportTraceServiceResponse.FromString(response).partial_success == partial
+    _, response, _ = await sender.post(otlp.OTLP_PATH, otlp_json("a call", ""), JSON)
+    assert json.loads(response)["partialSuccess"]["rejectedSpans"] == "1"
     assert len(sender.stored()) == 1
 
 
 @pytest.mark.parametrize("body", [b"\xff\xff", request(message())[:-2], request(message(span_id=b""))])
-async def test_bad_protobuf_gets_the_error_of_its_protocol(sender: Sender, body: bytes) -> None:
+async def test_invalid_protobuf_is_answered_with_the_error_of_its_protocol(
+    sender: Sender, body: bytes
+) -> None:
     with pytest.raises(grpc.aio.AioRpcError) as raised:
         await sender.export(body)
     assert raised.value.code() is grpc.StatusCode.INVALID_ARGUMENT
-    status, answer, content_type = await sender.post(otlp.OTLP_PATH, body, PROTOBUF)
+    status, response, content_type = await sender.post(otlp.OTLP_PATH, body, PROTOBUF)
     assert (status, content_type) == (400, PROTOBUF)
-    error = Status.FromString(answer)
+    error = Status.FromString(response)
     assert (error.code, error.message) == (3, raised.value.details())
 
 
 @pytest.mark.parametrize("body", [b"", b"{", b"[" * 90_000, b"\xff", b'{"resourceSpans": 1}', otlp_json("")])
-async def test_bad_json_gets_the_error_of_its_protocol(sender: Sender, body: bytes) -> None:
-    status, answer, content_type = await sender.post(otlp.OTLP_PATH, body, JSON)
-    assert (status, content_type, json.loads(answer)["code"]) == (400, JSON, 3)
-    status, answer, content_type = await sender.post(zipkin.ZIPKIN_PATH, body, JSON)
+async def test_invalid_json_is_answered_with_the_error_of_its_protocol(sender: Sender, body: bytes) -> None:
+    status, response, content_type = await sender.post(otlp.OTLP_PATH, body, JSON)
+    assert (status, content_type, json.loads(response)["code"]) == (400, JSON, 3)
+    status, response, content_type = await sender.post(zipkin.ZIPKIN_PATH, body, JSON)
     assert (status, content_type) == (400, "text/plain")
-    assert answer.decode().startswith("the body is not")
+    assert response.decode().startswith("the body is not")
 
 
-async def test_a_list_of_zipkin_spans_is_stored_whole_or_not_at_all(sender: Sender) -> None:
+async def test_a_list_of_zipkin_spans_is_stored_completely_or_not_at_all(sender: Sender) -> None:
     body = json.dumps([zipkin_entry(), zipkin_entry(id="0")]).encode()
-    status, answer, _ = await sender.post(zipkin.ZIPKIN_PATH, body, JSON)
-    assert (status, answer.decode()[:23]) == (400, "span 1 of the list: inv")
+    status, response, _ = await sender.post(zipkin.ZIPKIN_PATH, body, JSON)
+    assert (status, response.decode()[:23]) == (400, "span 1 of the list: inv")
     assert sender.stored() == ()
 
 
 @pytest.mark.parametrize("path", [otlp.OTLP_PATH, zipkin.ZIPKIN_PATH])
 @pytest.mark.parametrize("content_type", ["text/plain", "application/x-thrift", "x", "application/grpc"])
 async def test_other_content_types_are_refused(sender: Sender, path: str, content_type: str) -> None:
-    status, answer, _ = await sender.post(path, b"[]", content_type)
+    status, response, _ = await sender.post(path, b"[]", content_type)
     assert status == 415
-    assert b"application/json" in answer
+    assert b"application/json" in response
 
 
 async def test_an_unknown_compression_is_refused(sender: Sender) -> None:
@@ -175,7 +177,7 @@ async def test_an_unknown_compression_is_refused(sender: Sender) -> None:
 
 
 @pytest.mark.parametrize("body", [b"not gzip at all", gzip.compress(request(message()))[:-12]])
-async def test_broken_gzip_is_refused(sender: Sender, body: bytes) -> None:
+async def test_invalid_gzip_is_refused(sender: Sender, body: bytes) -> None:
     status, _, _ = await sender.post(otlp.OTLP_PATH, body, PROTOBUF, {"Content-Encoding": "gzip"})
     assert status == 400
     assert sender.stored() == ()
@@ -197,7 +199,7 @@ async def test_a_message_that_is_too_large_is_refused(sender: Sender) -> None:
     assert raised.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
 
 
-async def test_bad_input_harms_nothing_that_was_stored_before(sender: Sender) -> None:
+async def test_invalid_input_leaves_stored_spans_unchanged(sender: Sender) -> None:
     await sender.export(request(message()))
     for body in (b"\xff", b"{", b"[]", request(message(span_id=b"")), b" " * MAX_BODY * 2):
         for path, content_type in (
@@ -212,7 +214,7 @@ async def test_bad_input_harms_nothing_that_was_stored_before(sender: Sender) ->
 
 
 @pytest.mark.parametrize(
-    "said",
+    "sent",
     [
         b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
         b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
@@ -220,17 +222,17 @@ async def test_bad_input_harms_nothing_that_was_stored_before(sender: Sender) ->
         b"GET / HTTP/1.1\r\nHost: x\r\nA: " + b"x" * 100_000 + b"\r\n\r\n",
     ],
 )
-async def test_who_speaks_no_http_is_refused_without_a_traceback(
-    sender: Sender, said: bytes, caplog: pytest.LogCaptureFixture
+async def test_a_request_that_is_not_http_is_refused_without_a_traceback(
+    sender: Sender, sent: bytes, caplog: pytest.LogCaptureFixture
 ) -> None:
     reader, writer = await asyncio.open_connection("127.0.0.1", sender.collector.http_port)
-    writer.write(said)
+    writer.write(sent)
     assert b" 400 " in await reader.readline()
     writer.close()
     assert not [record for record in caplog.records if record.exc_info]
 
 
-async def test_a_sender_that_goes_away_amid_a_body_harms_nothing(
+async def test_a_sender_that_disconnects_during_a_body_causes_no_error(
     sender: Sender, caplog: pytest.LogCaptureFixture
 ) -> None:
     _, writer = await asyncio.open_connection("127.0.0.1", sender.collector.http_port)
@@ -253,7 +255,7 @@ async def test_other_paths_and_methods_are_refused(sender: Sender) -> None:
         assert response.status == 405
 
 
-async def test_many_senders_at_once_lose_nothing(sender: Sender) -> None:
+async def test_concurrent_senders_lose_no_span(sender: Sender) -> None:
     async def send(number: int) -> None:
         body = request(*(message(span_id=(number * 100 + each + 1).to_bytes(8, "big")) for each in range(10)))
         await (sender.post(otlp.OTLP_PATH, body, PROTOBUF) if number % 2 else sender.export(body))
@@ -264,7 +266,7 @@ async def test_many_senders_at_once_lose_nothing(sender: Sender) -> None:
     assert len(sender.stored()) == 400
 
 
-async def test_the_loop_goes_on_while_a_large_body_is_read(sender: Sender) -> None:
+async def test_the_event_loop_continues_while_a_large_body_is_decoded(sender: Sender) -> None:
     spans = [message(span_id=(number + 1).to_bytes(8, "big")) for number in range(3_000)]
     sending = asyncio.ensure_future(sender.export(request(*spans)))
     ticks = 0
@@ -275,7 +277,7 @@ async def test_the_loop_goes_on_while_a_large_body_is_read(sender: Sender) -> No
     assert len(sender.stored()) == 3_000
 
 
-async def test_a_store_that_takes_nothing_is_told_to_the_sender(
+async def test_an_error_of_the_store_is_reported_to_the_sender(
     sender: Sender, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def add(_store: Store, _spans: object) -> int:
@@ -286,14 +288,14 @@ async def test_a_store_that_takes_nothing_is_told_to_the_sender(
         with pytest.raises(grpc.aio.AioRpcError) as raised:
             await sender.export(request(message()))
         assert raised.value.code() is grpc.StatusCode.UNAVAILABLE
-        status, answer, _ = await sender.post(otlp.OTLP_PATH, request(message()), PROTOBUF)
-        assert (status, "disk is full" in Status.FromString(answer).message) == (503, True)
+        status, response, _ = await sender.post(otlp.OTLP_PATH, request(message()), PROTOBUF)
+        assert (status, "disk is full" in Status.FromString(response).message) == (503, True)
         assert (await sender.post(zipkin.ZIPKIN_PATH, json.dumps([zipkin_entry()]).encode(), JSON))[0] == 503
     await sender.export(request(message()))
     assert len(sender.stored()) == 1
 
 
-async def test_a_compressed_grpc_message_is_read(sender: Sender) -> None:
+async def test_a_compressed_grpc_message_is_stored(sender: Sender) -> None:
     async with grpc.aio.insecure_channel(
         f"127.0.0.1:{sender.collector.grpc_port}", compression=grpc.Compression.Gzip
     ) as channel:
@@ -303,11 +305,11 @@ async def test_a_compressed_grpc_message_is_read(sender: Sender) -> None:
 
 
 @pytest.mark.parametrize("option", ["grpc_port", "http_port"])
-async def test_a_taken_port_is_named_and_nothing_is_left_running(tmp_path: Path, option: str) -> None:
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        taken.listen()
-        port = taken.getsockname()[1]
+async def test_a_port_in_use_is_reported_and_nothing_keeps_running(tmp_path: Path, option: str) -> None:
+    with socket.socket() as in_use:
+        in_use.bind(("127.0.0.1", 0))
+        in_use.listen()
+        port = in_use.getsockname()[1]
         ports = {"grpc_port": 0, "http_port": 0, option: port}
         with pytest.raises(RuntimeEnvironmentError, match=f"cannot listen on 127.0.0.1:{port}"):
             async with running_collector(CollectorConfig(tmp_path / "traces.db", **ports)):
@@ -317,14 +319,14 @@ async def test_a_taken_port_is_named_and_nothing_is_left_running(tmp_path: Path,
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only there is all of 127.0.0.0/8 this machine")
-async def test_it_listens_on_loopback_only(sender: Sender) -> None:
+async def test_the_default_address_is_loopback_only(sender: Sender) -> None:
     for port in (sender.collector.grpc_port, sender.collector.http_port):
         with socket.socket() as elsewhere:
-            # Taken on every address, this would fail.
+            # This fails if the collector listens on every address.
             elsewhere.bind(("127.0.0.2", port))
 
 
-async def test_ipv6_is_listened_on_when_asked_for(tmp_path: Path) -> None:
+async def test_an_ipv6_address_can_be_listened_on(tmp_path: Path) -> None:
     config = CollectorConfig(tmp_path / "traces.db", host="::1", grpc_port=0, http_port=0)
     async with (
         running_collector(config) as collector,
@@ -334,12 +336,12 @@ async def test_ipv6_is_listened_on_when_asked_for(tmp_path: Path) -> None:
         await call(request(message()), timeout=30)
 
 
-async def test_a_store_that_cannot_be_opened_ends_the_start(tmp_path: Path) -> None:
+async def test_a_store_that_cannot_be_opened_stops_the_start(tmp_path: Path) -> None:
     with pytest.raises(StoreError):
         async with running_collector(CollectorConfig(tmp_path, grpc_port=0, http_port=0)):
             pass
 
 
-async def test_protobufs_own_json_with_ids_in_base64_is_no_otlp(sender: Sender) -> None:
+async def test_protobufs_own_json_with_ids_in_base64_is_refused(sender: Sender) -> None:
     body = MessageToJson(ExportTraceServiceRequest.FromString(request(message()))).encode()
     assert (await sender.post(otlp.OTLP_PATH, body, JSON))[0] == 400

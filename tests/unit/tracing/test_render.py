@@ -41,19 +41,19 @@ def test_a_trace_is_drawn_as_a_tree_with_aligned_times() -> None:
 
 @pytest.mark.parametrize("name", ["whole", "aborted-at-svc3"])
 @pytest.mark.parametrize("protocol", ["otlp", "zipkin"])
-def test_what_envoy_sends_fits_on_80_columns(name: str, protocol: str) -> None:
+def test_a_trace_of_a_real_envoy_fits_on_80_columns(name: str, protocol: str) -> None:
     text = render.trace_text(real(name, protocol))
     assert max(columns(line) for line in text.splitlines() if not line.startswith("!")) <= 80
     assert ("✗ 14 UNAVAILABLE: fault filter abort: Envoy: FI" in text) == (name != "whole")
 
 
-def test_wide_characters_keep_the_columns() -> None:
+def test_wide_characters_keep_the_columns_aligned() -> None:
     spans = [span("こんにちは" * 9, SpanKind.CLIENT, 1), span("naïve\u0301", SpanKind.SERVER, 2, 1)]
     lines = render.trace_text(spans).splitlines()[1:4]
     assert [columns(line) for line in lines] == [80, 80, 80]
 
 
-def test_nothing_of_a_span_reaches_the_terminal_as_it_is() -> None:
+def test_no_text_of_a_span_is_printed_raw() -> None:
     evil = "\x1b[2J\r\n\u202e"
     spans = [
         span(
@@ -116,23 +116,23 @@ def broken() -> TraceVerdict:
     return TraceVerdict(TRACE, tuple(head), (tuple(tail),), comparison)
 
 
-def test_a_broken_trace_is_told_with_its_cause_and_all_of_its_pieces() -> None:
+def test_a_broken_trace_is_shown_with_its_cause_and_all_fragments() -> None:
     text = render.verdict_text(broken())
     assert text.startswith(f"trace {TRACE}: mismatch: 4 spans\n  not-forwarded: svc2 did not propagate")
     assert f"\ntrace {OTHER_TRACE}\n" in text
     value = json.loads(render.verdict_json(broken()))
     assert (value["ok"], value["mismatches"][0]["kind"]) == (False, "not-forwarded")
-    assert [piece["trace_id"] for piece in value["pieces"]] == [TRACE, OTHER_TRACE]
+    assert [fragment["trace_id"] for fragment in value["pieces"]] == [TRACE, OTHER_TRACE]
 
 
-def test_a_whole_trace_is_told_in_a_line() -> None:
+def test_a_whole_trace_is_shown_in_one_line() -> None:
     spans: tuple[Span, ...] = tuple(whole())
     verdict = TraceVerdict(TRACE, spans, (), compare(spans, expected_chain(HOPS, gateway="gateway")))
     assert render.verdict_text(verdict) == f"trace {TRACE}: OK: 6 spans, one tree"
     assert json.loads(render.verdict_json(verdict))["ok"] is True
 
 
-def test_lists_and_edges_are_told_in_text_and_json() -> None:
+def test_lists_and_edges_are_shown_in_text_and_json() -> None:
     summary = TraceSummary(TRACE, START_NS, START_NS + 1_500_000, 6, 1, "gateway", "svc1:9999/*")
     lines = render.list_text([summary]).splitlines()
     assert max(map(columns, lines)) <= 80
@@ -140,4 +140,17 @@ def test_lists_and_edges_are_told_in_text_and_json() -> None:
     assert json.loads(render.list_json([summary]))["errors"] == 1
     found = service_graph(whole())
     assert "svc1.ns → svc2.ns\n  1 call, 0 errors; ms: p50 94.0" in render.topology_text(found)
-    assert json.loads(render.topology_json(found).splitlines()[0])["caller"] is None
+    assert json.loads(render.topology_json(found).splitlines()[0]) == {
+        "caller": None,
+        "callee": "gateway.istio-system",
+        "calls": 1,
+        "errors": 0,
+        "ms": {"p50": 98.0, "p90": 98.0, "p99": 98.0, "max": 98.0},
+    }
+
+
+def test_findings_are_shown_in_text_and_json() -> None:
+    orphan = [span("svc1", SpanKind.SERVER, 1, 9)]
+    (finding,) = json.loads(render.trace_json(orphan))["findings"]
+    assert (finding["kind"], finding["span_id"]) == ("orphan", f"{1:016x}")
+    assert render.trace_text(orphan).splitlines()[-1] == f"! {finding['text']}"

@@ -41,7 +41,7 @@ def run(store: Path) -> Run:
 
 @contextmanager
 def collecting(store: Path) -> Iterator[tuple["subprocess.Popen[str]", int, int]]:
-    """A collector as a process of its own, and its two ports."""
+    """Run a collector as a process, and yield it and its two ports."""
     command = [COLLECT, "collect", "--store", str(store)]
     with subprocess.Popen(
         [*command, "--grpc-port", "0", "--http-port", "0"], stdout=subprocess.PIPE, text=True
@@ -59,6 +59,7 @@ def test_traces_are_listed(run: Run) -> None:
     assert (result.exit_code, TRACE in result.output) == (0, True)
     assert json.loads(run("list", "--output", "json").output)["spans"] == 6
     assert run("list", "--failed", "--output", "json").output == ""
+    assert run("list", "--min-ms", "98.5", "--output", "json").output == ""
     assert run("list", "--since", "1", "--output", "json").output == ""
     assert run("list", "--service", "svc2", "--min-ms", "50", "--limit", "1").output.count(TRACE) == 1
 
@@ -69,28 +70,30 @@ def test_a_trace_is_shown_as_a_tree(run: Run) -> None:
     assert len(json.loads(run("show", TRACE, "--output", "json").output)["spans"]) == 6
 
 
-def test_a_missing_trace_exits_with_1(run: Run) -> None:
-    result = run("show", OTHER_TRACE)
-    assert result.exit_code == 1
+@pytest.mark.parametrize("found", [(), (TRACE,)])
+def test_a_missing_trace_exits_with_1(run: Run, found: tuple[str, ...]) -> None:
+    result = run("show", *found, OTHER_TRACE)
+    assert (result.exit_code, result.stdout) == (1, "")
     assert result.stderr == f"trace {OTHER_TRACE} not found: check the id with hello-grpc-traces list\n"
 
 
-def test_a_whole_trace_gets_a_good_verdict(run: Run) -> None:
+def test_a_whole_trace_is_ok(run: Run) -> None:
     result = run("verify", TRACE, *HOPS)
     assert (result.exit_code, result.output) == (0, f"trace {TRACE}: OK: 6 spans, one tree\n")
     assert json.loads(run("verify", TRACE, *HOPS, "--output", "json").output)["ok"] is True
 
 
-def test_one_bad_trace_among_good_ones_is_told_by_the_exit_code(run: Run, store: Path) -> None:
+def test_one_mismatch_among_whole_traces_exits_with_1(run: Run, store: Path) -> None:
     with writing(store) as opened:
         opened.add(replace(each, trace_id=OTHER_TRACE) for each in whole()[:4])
+    assert run("verify", OTHER_TRACE, TRACE, *HOPS, "--timeout", "0").exit_code == 1
     result = run("verify", TRACE, OTHER_TRACE, *HOPS, "--timeout", "0")
     assert result.exit_code == 1
     assert f"trace {TRACE}: OK" in result.output
     assert f"trace {OTHER_TRACE}: mismatch: 4 spans\n  missing: " in result.output
 
 
-def test_ctrl_c_is_no_verdict(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ctrl_c_exits_with_130(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupt(_seconds: float) -> None:
         raise KeyboardInterrupt
 
@@ -204,11 +207,53 @@ HOSTILE = "svc\x1b[2J\x9b\u202e\u2028"
 def test_a_hostile_service_name_is_never_printed_raw(
     run: Run, store: Path, command: tuple[str, ...], output: str
 ) -> None:
+    _check_hostile_output(run, store, *command, "--output", output)
+
+
+def test_a_hostile_service_name_is_never_printed_raw_in_otlp(run: Run, store: Path) -> None:
+    _check_hostile_output(run, store, "show", OTHER_TRACE, "--output", "otlp")
+
+
+def _check_hostile_output(run: Run, store: Path, *command: str) -> None:
     with writing(store) as opened:
         opened.add(replace(span, trace_id=OTHER_TRACE, service=HOSTILE, name=HOSTILE) for span in whole())
-    shown = run(*command, "--output", output).output
-    assert "svc" in shown
-    assert all(line.isprintable() for line in shown.splitlines())
+    output = run(*command).output
+    assert "svc" in output
+    # Not splitlines: it also splits at characters that must not be printed.
+    assert all(line.isprintable() for line in output.split("\n"))
+
+
+BARE = """
+import sys
+for name in ("aiohttp", "google", "grpc", "opentelemetry"):
+    sys.modules[name] = None
+from hello_mesh.tracing.cli import main
+main(prog_name="hello-grpc-traces")
+"""
+
+
+def _run_without_extras(store: Path, *arguments: str) -> "subprocess.CompletedProcess[str]":
+    command = [sys.executable, "-c", BARE, *arguments, "--store", str(store)]
+    return subprocess.run(command, check=False, capture_output=True, text=True, timeout=60)
+
+
+@pytest.mark.parametrize(
+    "command",
+    [("list",), ("show", TRACE), ("verify", TRACE, *HOPS), ("topology",)],
+    ids=lambda command: command[0],
+)
+def test_a_command_that_reads_needs_no_extra(store: Path, command: tuple[str, ...]) -> None:
+    done = _run_without_extras(store, *command)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize(
+    "command", [("collect",), ("show", TRACE, "--output", "otlp")], ids=lambda command: command[0]
+)
+def test_a_missing_extra_exits_with_3(store: Path, command: tuple[str, ...]) -> None:
+    done = _run_without_extras(store, *command)
+    assert (done.returncode, done.stdout) == (3, "")
+    assert done.stderr.startswith("Error: the extra 'traces' is not installed (")
 
 
 def test_a_port_in_use_exits_with_3(store: Path, tmp_path: Path) -> None:
@@ -230,6 +275,6 @@ def test_a_port_in_use_exits_with_3(store: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("command", ["list", "show", "verify", "collect", "topology"])
-def test_every_command_explains_itself(run: Run, command: str) -> None:
+def test_every_command_has_a_help_page(run: Run, command: str) -> None:
     result = run(command, "--help")
     assert (result.exit_code, result.output.startswith("Usage: hello-grpc-traces ")) == (0, True)

@@ -10,7 +10,16 @@ from opentelemetry.proto.trace.v1 import trace_pb2
 
 from hello_mesh.base.errors import PayloadError
 from hello_mesh.tracing.formats import otlp
-from hello_mesh.tracing.span import MAX_ATTRIBUTES, MAX_TEXT, Event, Origin, SpanKind, Status
+from hello_mesh.tracing.span import (
+    MAX_ATTRIBUTES,
+    MAX_EVENTS,
+    MAX_TEXT,
+    Event,
+    Origin,
+    Span,
+    SpanKind,
+    Status,
+)
 
 
 def attribute(key: str, **value: Any) -> KeyValue:
@@ -30,7 +39,7 @@ def json_request(**fields: Any) -> dict[str, Any]:
     return {"resourceSpans": [{"resource": resource, "scopeSpans": [{"spans": [entry | fields]}]}]}
 
 
-def test_what_envoy_sends_is_read() -> None:
+def test_spans_of_a_real_envoy_are_decoded() -> None:
     spans = sorted(real("whole", "otlp"), key=lambda each: each.start_ns)
     assert [(each.service, each.kind) for each in spans] == [
         ("istio-ingressgateway.istio-system", SpanKind.CLIENT),
@@ -45,20 +54,20 @@ def test_what_envoy_sends_is_read() -> None:
     assert {each.origin for each in spans} == {Origin.OTLP}
 
 
-def test_a_failed_call_is_read_as_failed() -> None:
+def test_a_failed_call_is_decoded_as_failed() -> None:
     assert {each.status for each in real("aborted-at-svc3", "otlp")} == {Status.ERROR}
 
 
 @pytest.mark.parametrize("field", ["trace_id", "span_id"])
 @pytest.mark.parametrize("value", [b"", b"\0" * 16, b"\0" * 8, b"\x01" * 7, b"\x01" * 17])
-def test_a_span_without_a_right_id_is_rejected_and_the_others_are_kept(field: str, value: bytes) -> None:
+def test_a_span_with_an_invalid_id_is_rejected_and_the_others_are_kept(field: str, value: bytes) -> None:
     batch = otlp.from_protobuf(request(message(), message(**{field: value}), message()))
     assert (len(batch.spans), batch.rejected) == (2, 1)
     assert "hex digits" in batch.reason
 
 
 @pytest.mark.parametrize("parent", [b"", b"\0" * 8])
-def test_no_parent_and_a_parent_of_zeros_are_a_root(parent: bytes) -> None:
+def test_a_span_without_a_parent_or_with_a_parent_of_zeros_is_a_root(parent: bytes) -> None:
     (read,) = otlp.from_protobuf(request(message(parent_span_id=parent))).spans
     assert read.parent_id is None
 
@@ -66,7 +75,7 @@ def test_no_parent_and_a_parent_of_zeros_are_a_root(parent: bytes) -> None:
 @pytest.mark.parametrize(
     ("start", "end"), [(0, 0), (0, START_NS), (START_NS, START_NS - 1), (2**64 - 1, 2**64 - 1), (1, 2**63)]
 )
-def test_times_that_cannot_be_are_rejected(start: int, end: int) -> None:
+def test_invalid_times_are_rejected(start: int, end: int) -> None:
     batch = otlp.from_protobuf(request(message(start_time_unix_nano=start, end_time_unix_nano=end)))
     assert (batch.spans, batch.rejected) == ((), 1)
 
@@ -77,7 +86,7 @@ def test_an_unknown_kind_and_status_are_unspecified() -> None:
     assert (read.kind, read.status, read.service) == (SpanKind.UNSPECIFIED, Status.UNSET, "unknown_service")
 
 
-def test_huge_attributes_are_cut_and_too_many_are_counted() -> None:
+def test_long_attributes_are_cut_and_dropped_ones_are_counted() -> None:
     many = [attribute(f"key {number}", int_value=number) for number in range(500)]
     huge = attribute("k" * 10_000, string_value="v" * 1_000_000)
     (read,) = otlp.from_protobuf(request(message(attributes=[huge, *many]))).spans
@@ -87,7 +96,7 @@ def test_huge_attributes_are_cut_and_too_many_are_counted() -> None:
     assert len(str(next(iter(read.attributes.values())))) == MAX_TEXT
 
 
-def test_every_type_of_value_is_kept_as_json_can_hold_it() -> None:
+def test_every_type_of_value_is_kept_in_a_form_of_json() -> None:
     values = [
         attribute("text", string_value="naïve"),
         attribute("yes", bool_value=True),
@@ -113,12 +122,25 @@ def test_every_type_of_value_is_kept_as_json_can_hold_it() -> None:
     }
 
 
-def test_deep_values_end_somewhere() -> None:
+@pytest.mark.parametrize(("depth", "kept"), [(7, True), (8, False), (30, False)])
+def test_deep_values_are_cut(depth: int, *, kept: bool) -> None:
     value = AnyValue(string_value="deep")
-    for _ in range(30):
+    for _ in range(depth):
         value = AnyValue(array_value=ArrayValue(values=[value]))
     (read,) = otlp.from_protobuf(request(message(attributes=[KeyValue(key="deep", value=value)]))).spans
-    assert "deep" not in str(read.attributes["deep"])
+    assert ("deep" in str(read.attributes["deep"])) == kept
+
+
+def test_events_above_the_limit_are_counted_as_dropped() -> None:
+    events = [trace_pb2.Span.Event(time_unix_nano=2**64 - 1, name="e")] * (MAX_EVENTS + 2)
+    (read,) = otlp.from_protobuf(request(message(events=events, dropped_attributes_count=3))).spans
+    assert (len(read.events), read.dropped) == (MAX_EVENTS, 5)
+    assert read.events[0].time_ns == 2**63 - 1
+
+
+def test_the_reason_is_that_of_the_first_rejected_span() -> None:
+    batch = otlp.from_protobuf(request(message(trace_id=b"\x01"), message(span_id=b"\x01")))
+    assert (batch.rejected, batch.reason.startswith("invalid trace id")) == (2, True)
 
 
 @pytest.mark.parametrize("body", [b"\xff", b"\x0a\xff\xff\xff\x0f", request(message())[:-3]])
@@ -131,18 +153,18 @@ def test_an_empty_body_is_an_empty_request() -> None:
     assert otlp.from_protobuf(b"").spans == ()
 
 
-def test_json_has_its_ids_in_hex() -> None:
+def test_ids_in_json_are_hex() -> None:
     (read,) = otlp.from_json(json.dumps(json_request(parentSpanId="00F067AA0BA902B8")).encode()).spans
     assert (read.trace_id, read.span_id, read.parent_id) == (TRACE, "00f067aa0ba902b7", "00f067aa0ba902b8")
     assert (read.service, read.kind) == ("svc1", SpanKind.CLIENT)
 
 
-def test_json_may_hold_fields_that_this_version_does_not_know() -> None:
+def test_unknown_fields_in_json_are_ignored() -> None:
     assert otlp.from_json(json.dumps(json_request(tomorrow={"traceId": 5})).encode()).spans
 
 
 @pytest.mark.parametrize("wrong", ["zz", "abc", 5, None, ["0"], "0af7651916cd43dd", "/" * 32])
-def test_json_with_a_wrong_trace_id_is_rejected(wrong: Any) -> None:
+def test_json_with_an_invalid_trace_id_is_rejected(wrong: Any) -> None:
     batch = otlp.from_json(json.dumps(json_request(traceId=wrong)).encode())
     assert (batch.spans, batch.rejected) == ((), 1)
 
@@ -165,12 +187,12 @@ def test_json_with_a_wrong_trace_id_is_rejected(wrong: Any) -> None:
         json.dumps(json_request(attributes={"key": "value"})).encode(),
     ],
 )
-def test_json_that_is_no_request_is_refused(body: bytes) -> None:
+def test_invalid_json_is_refused(body: bytes) -> None:
     with pytest.raises(PayloadError, match="the body is not"):
         otlp.from_json(body)
 
 
-def test_lone_surrogates_do_no_harm() -> None:
+def test_lone_surrogates_are_replaced_or_refused() -> None:
     body = json.dumps(json_request(name="\ud800", traceState="\udfff"))
     try:
         batch = otlp.from_json(body.encode())
@@ -179,11 +201,13 @@ def test_lone_surrogates_do_no_harm() -> None:
     assert all(each.name.encode() for each in batch.spans)
 
 
-def test_spans_survive_the_way_out_and_in_again() -> None:
-    told = span(
+def detailed() -> Span:
+    """Return a span with a value in every field that OTLP can hold."""
+    return span(
         "svc1.ns",
         SpanKind.PRODUCER,
         7,
+        3,
         status=Status.ERROR,
         status_message="no",
         attributes={"a": [1, {"b": True}], "c": 0.5, "d": "e"},
@@ -192,11 +216,35 @@ def test_spans_survive_the_way_out_and_in_again() -> None:
         trace_state="a=b",
         dropped=3,
     )
-    spans = (*whole(), told)
-    back = otlp.from_protobuf(otlp.to_protobuf(spans).SerializeToString())
-    assert set(back.spans) == set(spans)
 
 
-def test_spans_go_out_under_one_resource_for_each_sender() -> None:
+def test_spans_are_the_same_after_encoding_and_decoding() -> None:
+    spans = (*whole(), detailed())
+    decoded = otlp.from_protobuf(otlp.to_protobuf(spans).SerializeToString()).spans
+    assert {each.span_id: each for each in decoded} == {each.span_id: each for each in spans}
+
+
+def test_spans_are_the_same_after_encoding_and_decoding_as_json() -> None:
+    spans = (*whole(), detailed())
+    decoded = {each.span_id: each for each in otlp.from_json(otlp.to_json(spans).encode()).spans}
+    assert decoded == {each.span_id: each for each in spans}
+
+
+def test_json_has_hex_ids_and_numbers_for_enums_on_one_line() -> None:
+    line = otlp.to_json([detailed()])
+    assert len(line.splitlines()) == 1
+    (resource_spans,) = json.loads(line)["resourceSpans"]
+    (scope_spans,) = resource_spans["scopeSpans"]
+    (encoded,) = scope_spans["spans"]
+    assert {key: encoded[key] for key in ("traceId", "spanId", "parentSpanId")} == {
+        "traceId": TRACE,
+        "spanId": f"{7:016x}",
+        "parentSpanId": f"{3:016x}",
+    }
+    assert (encoded["kind"], encoded["status"]) == (4, {"code": 2, "message": "no"})
+    assert encoded["startTimeUnixNano"] == str(START_NS + 7_000_000)
+
+
+def test_each_sender_has_one_resource() -> None:
     exported = MessageToDict(otlp.to_protobuf(whole()))
     assert len(exported["resourceSpans"]) == 4

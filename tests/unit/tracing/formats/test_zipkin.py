@@ -6,7 +6,7 @@ from making import START_NS, TRACE, real, zipkin_entry
 
 from hello_mesh.base.errors import PayloadError
 from hello_mesh.tracing.formats import zipkin
-from hello_mesh.tracing.span import MAX_TEXT, Origin, Span, SpanKind, Status
+from hello_mesh.tracing.span import MAX_EVENTS, MAX_TEXT, Origin, Span, SpanKind, Status
 
 
 def read(**fields: Any) -> Span:
@@ -14,7 +14,7 @@ def read(**fields: Any) -> Span:
     return span
 
 
-def test_what_envoy_sends_is_read() -> None:
+def test_spans_of_a_real_envoy_are_decoded() -> None:
     spans = sorted(real("whole", "zipkin"), key=lambda each: each.start_ns)
     assert [(each.service.partition(".")[0], each.kind) for each in spans] == [
         ("istio-ingressgateway", SpanKind.CLIENT),
@@ -28,7 +28,7 @@ def test_what_envoy_sends_is_read() -> None:
     assert {each.origin for each in spans} == {Origin.ZIPKIN}
 
 
-def test_a_failed_call_is_read_as_failed() -> None:
+def test_a_failed_call_is_decoded_as_failed() -> None:
     assert {each.status for each in real("aborted-at-svc3", "zipkin")} == {Status.ERROR}
     assert read(tags={"error": "false"}).status is Status.UNSET
     assert read(tags={"error": "no route"}).status_message == "no route"
@@ -40,12 +40,12 @@ def test_microseconds_become_nanoseconds() -> None:
     assert [(event.time_ns, event.name) for event in span.events] == [(START_NS + 5000, "ss")]
 
 
-def test_a_short_trace_id_is_padded_and_letters_become_small() -> None:
+def test_a_short_trace_id_is_padded_and_lowercased() -> None:
     assert read(traceId=TRACE[16:].upper()).trace_id == "0" * 16 + TRACE[16:]
 
 
 @pytest.mark.parametrize("parent", [None, "", "0" * 16])
-def test_no_parent_and_a_parent_of_zeros_are_a_root(parent: str | None) -> None:
+def test_a_span_without_a_parent_or_with_a_parent_of_zeros_is_a_root(parent: str | None) -> None:
     assert read(parentId=parent).parent_id is None
 
 
@@ -79,25 +79,30 @@ def test_no_parent_and_a_parent_of_zeros_are_a_root(parent: str | None) -> None:
         {"annotations": ["ss"]},
     ],
 )
-def test_a_wrong_span_is_refused_with_its_place_in_the_list(fields: dict[str, Any]) -> None:
+def test_an_invalid_span_is_refused_with_its_number_in_the_list(fields: dict[str, Any]) -> None:
     body = json.dumps([zipkin_entry(), zipkin_entry(**fields)]).encode()
     with pytest.raises(PayloadError, match="span 1 of the list: "):
         zipkin.from_json(body)
 
 
 @pytest.mark.parametrize("body", [b"", b"{", b"{}", b'"spans"', b"[" * 100_000, b"\xff"])
-def test_what_is_no_list_is_refused(body: bytes) -> None:
+def test_a_body_that_is_not_a_list_is_refused(body: bytes) -> None:
     with pytest.raises(PayloadError, match="the body is not"):
         zipkin.from_json(body)
 
 
-def test_an_entry_that_is_no_object_is_refused() -> None:
+def test_an_entry_that_is_not_an_object_is_refused() -> None:
     with pytest.raises(PayloadError, match="span 0 of the list: it is not an object"):
         zipkin.from_json(b"[null]")
 
 
-def test_huge_tags_are_cut_and_an_unknown_kind_is_unspecified() -> None:
+def test_long_tags_are_cut_and_an_unknown_kind_is_unspecified() -> None:
     span = read(tags={"big": "x" * 1_000_000, "surrogate": "\ud800"}, kind="SIDEWAYS", localEndpoint=None)
     assert len(str(span.attributes["big"])) == MAX_TEXT
     assert str(span.attributes["surrogate"]).encode() == b"?"
     assert (span.kind, span.service) == (SpanKind.UNSPECIFIED, "unknown_service")
+
+
+def test_annotations_above_the_limit_are_counted_as_dropped() -> None:
+    span = read(annotations=[{"timestamp": 1, "value": "ss"}] * (MAX_EVENTS + 2))
+    assert (len(span.events), span.dropped) == (MAX_EVENTS, 2)

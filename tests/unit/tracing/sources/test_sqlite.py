@@ -34,13 +34,13 @@ def fill(store: Store, traces: int, spans: int = 1) -> None:
 
 @pytest.mark.parametrize("protocol", ["otlp", "zipkin"])
 @pytest.mark.parametrize("name", ["whole", "aborted-at-svc3"])
-def test_spans_come_back_as_they_were(store: Store, name: str, protocol: str) -> None:
+def test_stored_spans_are_read_unchanged(store: Store, name: str, protocol: str) -> None:
     spans = real(name, protocol)
     assert store.add(spans) == 6
     assert set(store.trace(spans[0].trace_id)) == set(spans)
 
 
-def test_a_span_that_comes_again_changes_nothing(store: Store) -> None:
+def test_a_repeated_span_changes_nothing(store: Store) -> None:
     store.add(whole())
     changed = [replace(each, name="changed", status=Status.ERROR) for each in whole()]
     assert store.add([*whole(), *changed]) == 0
@@ -53,7 +53,7 @@ def test_both_sides_of_a_call_that_share_an_id_are_kept(store: Store) -> None:
     assert len(store.trace(TRACE)) == 2
 
 
-def test_a_trace_is_found_by_its_id_in_capitals_and_by_a_short_one(store: Store) -> None:
+def test_a_trace_is_found_by_an_upper_case_or_a_short_id(store: Store) -> None:
     store.add(whole())
     store.add([span("svc1", SpanKind.CLIENT, 1, trace_id="0" * 16 + TRACE[16:])])
     assert len(store.trace(TRACE.upper())) == 6
@@ -61,7 +61,7 @@ def test_a_trace_is_found_by_its_id_in_capitals_and_by_a_short_one(store: Store)
     assert store.trace(OTHER_TRACE) == ()
 
 
-def test_recent_traces_are_listed_latest_first_with_their_root(store: Store) -> None:
+def test_traces_are_listed_newest_first_with_their_root(store: Store) -> None:
     fill(store, 3)
     store.add(replace(each, start_ns=each.start_ns + 10**9, end_ns=each.end_ns + 10**9) for each in whole())
     listed = store.recent()
@@ -70,22 +70,22 @@ def test_recent_traces_are_listed_latest_first_with_their_root(store: Store) -> 
     assert listed[0].end_ns - listed[0].start_ns == 98_000_000
 
 
-def test_filters_let_pass_what_they_say(store: Store) -> None:
+def test_each_filter_selects_the_matching_traces(store: Store) -> None:
     store.add(whole())
     store.add([span("svc9", SpanKind.SERVER, 1, at=500, ms=1, trace_id=OTHER_TRACE, status=Status.ERROR)])
 
-    def passed(wanted: TraceFilter) -> list[str]:
-        return [each.trace_id for each in store.recent(wanted)]
+    def matched(matching: TraceFilter) -> list[str]:
+        return [each.trace_id for each in store.recent(matching)]
 
-    assert passed(TraceFilter(limit=1)) == [OTHER_TRACE]
-    assert passed(TraceFilter(failed=True)) == [OTHER_TRACE]
-    assert passed(TraceFilter(service="svc2")) == passed(TraceFilter(service="svc2.ns")) == [TRACE]
-    assert passed(TraceFilter(service="svc")) == []
-    assert passed(TraceFilter(min_duration_ns=2_000_000)) == [TRACE]
-    assert passed(TraceFilter(since_ns=START_NS + 400_000_000)) == [OTHER_TRACE]
+    assert matched(TraceFilter(limit=1)) == [OTHER_TRACE]
+    assert matched(TraceFilter(failed=True)) == [OTHER_TRACE]
+    assert matched(TraceFilter(service="svc2")) == matched(TraceFilter(service="svc2.ns")) == [TRACE]
+    assert matched(TraceFilter(service="svc")) == []
+    assert matched(TraceFilter(min_duration_ns=2_000_000)) == [TRACE]
+    assert matched(TraceFilter(since_ns=START_NS + 400_000_000)) == [OTHER_TRACE]
 
 
-def test_the_oldest_traces_go_when_there_are_too_many_spans(path: Path) -> None:
+def test_the_oldest_traces_are_removed_above_the_limit(path: Path) -> None:
     with writing(path, max_spans=10) as store:
         fill(store, traces=6, spans=2)
         assert [each.trace_id for each in store.recent()] == [f"{number:032x}" for number in (6, 5, 4, 3, 2)]
@@ -93,7 +93,7 @@ def test_the_oldest_traces_go_when_there_are_too_many_spans(path: Path) -> None:
         assert len(store.latest()) == 10
 
 
-def test_all_spans_of_a_batch_are_stored_or_none(store: Store) -> None:
+def test_a_batch_is_stored_completely_or_not_at_all(store: Store) -> None:
     store.add(whole())
     bad = replace(span("svc1", SpanKind.SERVER, 2, trace_id=OTHER_TRACE), attributes={"a": object()})  # type: ignore[dict-item]
     with pytest.raises(TypeError):
@@ -102,7 +102,7 @@ def test_all_spans_of_a_batch_are_stored_or_none(store: Store) -> None:
     assert len(store.trace(TRACE)) == 6
 
 
-def test_a_full_disk_is_named_and_harms_nothing(store: Store) -> None:
+def test_a_full_disk_is_reported_and_loses_no_stored_span(store: Store) -> None:
     store.add(whole())
     pages = store._connection.execute("PRAGMA page_count").fetchone()[0]
     store._connection.execute(f"PRAGMA max_page_count = {pages}")
@@ -116,7 +116,7 @@ def test_a_full_disk_is_named_and_harms_nothing(store: Store) -> None:
     assert store.add([span("svc1", SpanKind.SERVER, 1, trace_id=OTHER_TRACE)]) == 1
 
 
-def test_other_processes_read_while_one_writes(store: Store, path: Path) -> None:
+def test_other_processes_can_read_while_one_writes(store: Store, path: Path) -> None:
     store.add(whole())
     script = (
         "import sys, pathlib; from hello_mesh.tracing.sources.sqlite import reading\n"
@@ -128,7 +128,7 @@ def test_other_processes_read_while_one_writes(store: Store, path: Path) -> None
     assert [reader.communicate(timeout=60)[0].strip() for reader in readers] == ["6", "6"]
 
 
-def test_a_reader_sees_what_comes_later_and_cannot_write(store: Store, path: Path) -> None:
+def test_a_reader_sees_later_spans_and_cannot_write(store: Store, path: Path) -> None:
     with reading(path) as reader:
         before = reader.version()
         store.add(whole())
@@ -138,7 +138,7 @@ def test_a_reader_sees_what_comes_later_and_cannot_write(store: Store, path: Pat
             reader.add([span("svc1", SpanKind.SERVER, 1, trace_id=OTHER_TRACE)])
 
 
-def test_what_was_stored_is_there_after_a_restart(path: Path) -> None:
+def test_stored_spans_survive_a_restart(path: Path) -> None:
     with writing(path) as store:
         store.add(whole())
     with reading(path) as store:
@@ -147,19 +147,19 @@ def test_what_was_stored_is_there_after_a_restart(path: Path) -> None:
         assert store.add(whole()) == 0
 
 
-def test_a_file_that_is_not_there_is_named(path: Path) -> None:
+def test_a_missing_file_is_reported(path: Path) -> None:
     with pytest.raises(StoreError, match="not found: run hello-grpc-traces collect"), reading(path):
         pass
 
 
-def test_a_path_that_cannot_be_made_is_named(tmp_path: Path) -> None:
+def test_a_path_that_cannot_be_created_is_reported(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     for wrong in (tmp_path / "file" / "traces.db", tmp_path):
         with pytest.raises(StoreError, match=r"cannot use span store .*: "), writing(wrong):
             pass
 
 
-def test_files_of_others_are_left_alone(tmp_path: Path) -> None:
+def test_files_of_other_programs_are_not_changed(tmp_path: Path) -> None:
     text, foreign, newer = tmp_path / "text", tmp_path / "foreign.db", tmp_path / "newer.db"
     text.write_text("important notes " * 100)
     connection = sqlite3.connect(foreign)
@@ -182,6 +182,12 @@ def test_files_of_others_are_left_alone(tmp_path: Path) -> None:
 def test_related_traces_are_found_by_request_id_and_by_time(store: Store) -> None:
     store.add([span("svc1", SpanKind.SERVER, 1, attributes={"guid:x-request-id": "r-1"})])
     store.add([span("svc2", SpanKind.SERVER, 1, at=50, trace_id=OTHER_TRACE)])
-    assert store.with_request_ids(["r-1", "r-2"]) == (TRACE,)
+    assert store.with_request_ids(["r-2", "r-1"]) == (TRACE,)
     assert store.with_request_ids([]) == ()
     assert store.rooted_between(START_NS + 40_000_000, START_NS + 60_000_000) == (OTHER_TRACE,)
+
+
+def test_a_trace_is_listed_by_its_root_even_if_another_span_starts_earlier(store: Store) -> None:
+    store.add([span("early", SpanKind.SERVER, 2, 1, at=0), span("root", SpanKind.CLIENT, 1, at=5)])
+    (listed,) = store.recent()
+    assert (listed.service, listed.name) == ("root", "root:9996/*")

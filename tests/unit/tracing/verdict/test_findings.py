@@ -27,7 +27,7 @@ def test_spans_in_any_order_are_one_tree(seed: int) -> None:
 
 
 @pytest.mark.parametrize(("protocol", "loose"), [("otlp", {FindingKind.ORPHAN: 1}), ("zipkin", {})])
-def test_what_envoy_sends_is_one_tree(protocol: str, loose: dict[FindingKind, int]) -> None:
+def test_a_trace_of_a_real_envoy_is_one_tree(protocol: str, loose: dict[FindingKind, int]) -> None:
     # With W3C headers the client started the trace and recorded no span.
     tree = build(real("whole", protocol))
     assert [node.depth for node in tree.nodes] == list(range(6))
@@ -60,7 +60,7 @@ def test_both_sides_of_a_call_may_share_an_id() -> None:
     assert not find_unusual(tree)
 
 
-def test_an_id_that_two_spans_have_without_reason_is_found() -> None:
+def test_an_id_of_two_unrelated_spans_is_found() -> None:
     tree = build(
         [span("a", SpanKind.SERVER, 1), span("b", SpanKind.SERVER, 1, at=2), span("c", SpanKind.CLIENT, 2, 1)]
     )
@@ -80,16 +80,16 @@ def test_a_cycle_is_cut_at_its_earliest_span(length: int) -> None:
 
 
 @pytest.mark.parametrize("kind", [SpanKind.SERVER, SpanKind.CLIENT])
-def test_two_spans_of_one_side_in_a_row_leave_a_gap(kind: SpanKind) -> None:
+def test_two_spans_of_one_kind_in_a_row_are_a_gap(kind: SpanKind) -> None:
     tree = build([span("caller", SpanKind.INTERNAL, 1), span("svc1", kind, 2, 1), span("svc2", kind, 3, 2)])
     assert findings(tree) == {FindingKind.GAP: 1}
 
 
-def test_a_gateway_with_one_span_behind_the_callers_own_is_no_gap() -> None:
+def test_a_gateway_with_one_span_below_the_callers_is_not_a_gap() -> None:
     assert not find_unusual(build([span("caller", SpanKind.CLIENT, 10, at=0), *_below(10)]))
 
 
-def test_ten_thousand_spans_with_one_id_are_no_trouble() -> None:
+def test_ten_thousand_spans_with_one_id_are_found() -> None:
     spans = [span(f"svc{n}", SpanKind.SERVER, 1, 1, at=n, ms=1) for n in range(10_000)]
     assert findings(build(spans))[FindingKind.DUPLICATE_ID] == 9_999
 
@@ -97,3 +97,19 @@ def test_ten_thousand_spans_with_one_id_are_no_trouble() -> None:
 def _below(parent: int) -> list[Span]:
     first, *others = whole()
     return [replace(first, parent_id=f"{parent:016x}"), *others]
+
+
+def test_two_spans_of_one_service_may_not_share_an_id() -> None:
+    spans = [span("a", SpanKind.CLIENT, 1), span("a", SpanKind.SERVER, 1, at=2)]
+    (finding,) = (each for each in find_unusual(build(spans)) if each.kind is FindingKind.DUPLICATE_ID)
+    assert finding.text.startswith("a (server) has the same id 0000000000000001 as a (client)")
+
+
+def test_the_first_root_after_an_orphan_is_not_a_second_root() -> None:
+    tree = build([span("lost", SpanKind.SERVER, 9, 8, at=0), *whole()])
+    assert findings(tree) == {FindingKind.ORPHAN: 1}
+    assert "the caller's" not in find_unusual(tree)[0].text
+
+
+def test_two_spans_of_one_service_in_a_row_are_not_a_gap() -> None:
+    assert not find_unusual(build([span("a", SpanKind.SERVER, 1), span("a", SpanKind.SERVER, 2, 1)]))
