@@ -185,7 +185,7 @@ apply() {
 
 follow_logs() {
   check_answer cluster "$cluster_name"
-  local deployments option number pid failed=''
+  local deployments option number pid children='' failed=''
   deployments=$(ask cluster get deployments -n "$NAMESPACE" -l "$SELECTOR" -o name)
   [ -n "$deployments" ] || fail 1 "nothing is deployed in $cluster_name: run ./apply.sh $target$(plane_options)"
   interruption='stopped following the logs'

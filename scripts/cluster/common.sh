@@ -27,7 +27,6 @@ named_cluster_config= # from an option
 named_mesh_config=
 gateway_service=$USUAL_GATEWAY
 timeout=300
-children=
 hint= # appended if an API server does not answer
 interruption='nothing was changed'
 
@@ -178,9 +177,7 @@ order() {
 patiently() {
   local code=0
   "$@" </dev/null &
-  children=$!
-  wait "$children" || code=$?
-  children=
+  wait "$!" || code=$?
   return "$code"
 }
 
@@ -302,7 +299,13 @@ unforeseen() {
 }
 
 leave() {
-  # shellcheck disable=SC2086 # a list
-  [ -z "$children" ] || kill $children 2>/dev/null || true
+  local pid tries
+  # bash can lose a signal to a child that it is just starting, so repeat the signal.
+  for pid in $(jobs -p); do
+    for ((tries = 0; tries < 50; tries++)); do
+      kill "$pid" 2>/dev/null || break
+      sleep 0.1
+    done
+  done
   [ -z "${work-}" ] || rm -rf "$work"
 }
