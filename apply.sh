@@ -31,8 +31,8 @@ Options of asm and istio:
   --asm-kubeconfig FILE     kubeconfig of the ASM instance; also ASM_KUBECONFIG.
                             Default: the one of the cluster, which then needs
                             data-plane KubeAPI access
-  --image IMAGE             image of the pods (hello-servicemesh-grpc:1.0.0);
-                            docker/build.sh builds it
+  --image IMAGE             image of the pods, see docker/build.sh. Default: the
+                            deployed one, or hello-servicemesh-grpc:1.0.0
   --component NAME          also apply kube/components/NAME; repeatable
   --gateway-service NAME    Service of the gateway, [NAMESPACE/]NAME
                             (istio-system/istio-ingressgateway)
@@ -200,7 +200,7 @@ follow_logs() {
     wait "$pid" || failed=yes
   done
   [ -z "$failed" ] || fail 1 "cannot follow the logs (see above)"
-  warn "the pods of these logs are gone: run it again to follow their replacements"
+  warn "the logs ended: run it again to follow the current pods"
 }
 
 with_hop() {

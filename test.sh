@@ -45,11 +45,11 @@ Options of asm and istio:
 
 Arguments after -- go to hello-grpc-client: -- --output json
 
-Checks the answers, the order of the hops, one trace id at all of them, another
-parent span at each (a sidecar in front of each), and that the trace is sampled.
-With a kubeconfig, it also checks that all pods have sidecars. Needs Python 3.11
-or newer, and installs everything else into .venv beside this script. A cluster
-also needs bash, and kubectl unless --gateway is set.
+Checks the answers, the order of the hops, one trace id at all of them, a
+different parent span at each (a sidecar in front of each), and the sampled flag
+of W3C. With a kubeconfig, it also checks that all pods have sidecars. Needs
+Python 3.11 or newer, and installs everything else into .venv beside this
+script. A cluster also needs bash, and kubectl unless --gateway is set.
 
 Exit codes: 0 OK; 1 a check failed; 2 wrong usage; 3 environment error: no
 kubectl, no kubeconfig, no gateway, no connection to it.
@@ -187,7 +187,7 @@ test_in_cluster() {
   # kubectl fails with 1, like a failed check. So check first that it works.
   "$@" --version >/dev/null || fail 3 "cannot run the client in its pod (see above)"
   call "$@" all --server grpc-server-svc1 --port "$GATEWAY_PORT"
-  [ "$code" != 3 ] || fail 3 "the client cannot call in its pod (see above)"
+  [ "$code" != 3 ] || fail 3 "the client in its pod has no connection (see above)"
   conclude 'in the cluster, without the gateway'
 }
 

@@ -42,8 +42,10 @@ Exit codes:
   1        a call is not as --expect-hops and --expect-sidecars require
   2        wrong usage
   3        environment error (no connection, unreadable certificate)
-  64 + N   a call failed with gRPC status N; the first such call counts
+  64 + N   a call failed with gRPC status N
   130      Ctrl-C
+
+The first call that is not OK sets the exit code.
 """
 
 
@@ -90,13 +92,14 @@ def _parse_text(text: str) -> str:
 @click.option(
     "--data",
     callback=parsed_by(_parse_text),
+    show_default="0 for `talk`, otherwise 0,1,2",
     help="Language indexes, comma-separated; request streams send each in its own message.",
 )
 @click.option(
     "--meta",
     callback=parsed_by(_parse_text),
     default="PYTHON",
-    help="Language that the client names as its own.",
+    help="Value of `meta` in each request: the language of the client.",
 )
 @click.option(
     "--count",

@@ -37,7 +37,10 @@ _CAUSES = {
     "RBAC: access denied": "an AuthorizationPolicy of the mesh denies the call: allow the caller in it",
     "Socket closed": _CLOSED,
     "Connection reset": _CLOSED,
-    "fault filter abort": "a fault is injected on purpose: apply without --component fault",
+    "fault filter abort": (
+        "a fault is injected on purpose: apply without --component fault, or start the local mesh without"
+        " --fault"
+    ),
     "Deadline Exceeded": "no response in time: check the logs of the hops",
     "failed to connect": (
         "cannot connect: check the address, that the port is open, and that it speaks HTTP/2 (protocol GRPC)"
@@ -102,8 +105,8 @@ def _trace_hint(outcome: Outcome) -> str:
         )
     if _is_broken_upstream_of_first_hop(outcome):
         return (
-            f"the proxy in front of {hop} starts a new trace, because it reads other trace headers: send both"
-            " families with --trace-headers both"
+            f"the client's trace did not reach {hop}: send both families with --trace-headers both; if that"
+            f" does not help, check the proxies in front of {hop}"
         )
     return (
         f"{hop} does not propagate the trace headers: check that GRPC_HELLO_FORWARD does not turn this off"

@@ -19,8 +19,8 @@ _PASSED = {
     Check.ANSWERS: "all responses complete and in order",
     Check.PATH: "the expected hops, in order",
     Check.TRACE: "one trace id at every hop",
-    Check.SIDECARS: "another parent span at every hop: a sidecar in front of each",
-    Check.SAMPLED: "the mesh records the trace",
+    Check.SIDECARS: "a new parent span at every hop: a sidecar in front of each",
+    Check.SAMPLED: "the sampled flag at every hop",
 }
 
 
@@ -77,7 +77,7 @@ def stats_text(spec: CallSpec, stats: CallStats, seconds: float) -> str:
     labels = ["  traces    ", *[" " * 12] * len(stats.trace_ids)]
     lines += [label + excerpt(trace_id) for label, trace_id in zip(labels, stats.trace_ids, strict=False)]
     if stats.trace_ids and stats.calls > len(stats.trace_ids):
-        lines.append(f"{' ' * 12}… all {stats.calls} trace ids: --output json")
+        lines.append(f"{' ' * 12}… --output json shows all {stats.calls} trace ids")
     return "\n".join(lines)
 
 

@@ -111,11 +111,12 @@ def main(
 ) -> None:
     """Serve one hop of the chain: answer LandingService, or relay each call to the next hop.
 
-    The first SIGTERM or SIGINT lets calls in flight finish; the second stops at once.
+    The first SIGTERM or SIGINT lets calls in flight finish, for up to --grace seconds; the second stops at
+    once.
 
     \b
-    Exit codes: 0 drained; 1 cut short by a second signal; 2 wrong usage;
-    3 environment error (port in use, unreadable certificates).
+    Exit codes: 0 stopped by one signal; 1 stopped at once by a second one;
+    2 wrong usage; 3 environment error (port in use, unreadable certificates).
     """
     config = ServerConfig(
         name=name,

@@ -141,7 +141,7 @@ tls_options = all_options(
         "--secure/--plaintext",
         envvar="GRPC_HELLO_SECURE",
         show_envvar=True,
-        help="TLS with client certificates (Y), or plaintext. There is no fallback to plaintext.",
+        help="TLS with client certificates, or plaintext; the variable takes Y or N. There is no fallback.",
     ),
     click.option(
         "--cert-base-path",

@@ -241,7 +241,7 @@ def _examples(calls: Sequence[VerifiedCall]) -> Iterator[tuple[str, VerifiedCall
         label = "slowest: " if len(succeeded) > 1 else ""
         yield label, max(succeeded, key=lambda call: call.record.duration_ns)
     if failed:
-        yield f"one of {len(failed)} failed as expected: " if len(failed) > 1 else "", failed[0]
+        yield f"one of {len(failed)} calls that failed as expected: " if len(failed) > 1 else "", failed[0]
 
 
 def suspect(failed: Iterable[VerifiedCall]) -> str:

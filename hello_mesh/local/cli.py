@@ -117,7 +117,7 @@ _environment_options = all_options(
     "--gateway-port",
     type=click.IntRange(0, 65535),
     default=GATEWAY_PORT,
-    help="Port to call; 0 is any free one.",
+    help="Port that the gateway listens on; 0 is any free one.",
 )
 @click.option("--host", default=LOOPBACK, help="IP address that the gateway listens on.")
 @click.option("--access-log/--no-access-log", help="Let each Envoy log every call.")
@@ -150,7 +150,7 @@ def up(
         run_dir.write(running.mesh)
         click.echo(f"{ready_text(running.mesh)}\n  ready in   {time.monotonic() - started:.1f} s")
         exited = _watch(running)
-        click.secho(f"mesh stops: {exited.exit_report()}", fg="red", err=True)
+        click.secho(f"stopping the mesh: {exited.exit_report()}", fg="red", err=True)
     sys.exit(EXIT_FAILED)
 
 
@@ -183,7 +183,7 @@ def status_command(*, run_dir: RunDir) -> None:
 def _not_running(run_dir: RunDir) -> str:
     if run_dir.watcher() is not None:
         return f"the mesh in {run_dir.path} is starting or stopping: try again"
-    text = f"no mesh is running in {run_dir.path}"
+    text = f"no mesh is running in {run_dir.path}: start one with hello-grpc-mesh up"
     return f"{text}; the output of the last one:\n{tail(run_dir.output)}" if run_dir.output.exists() else text
 
 
@@ -229,7 +229,7 @@ def logs_command(*, component: str | None, follow: bool, run_dir: RunDir) -> Non
 def _require_mesh(run_dir: RunDir) -> Mesh:
     mesh = run_dir.read()
     if mesh is None:
-        raise RuntimeEnvironmentError(f"{_not_running(run_dir)}: start one with hello-grpc-mesh up")
+        raise RuntimeEnvironmentError(_not_running(run_dir))
     return mesh
 
 
@@ -265,8 +265,9 @@ def test_command(
 ) -> None:
     """Call all four patterns through a mesh, and verify each answer, hop report and trace.
 
-    The running mesh is used if it fits the options. Otherwise one is started on free ports, and stopped
-    afterwards. A call that an `abort` of --fault fails is OK if its trace is one tree down to that hop.
+    The running mesh is used if it matches --hops, --drop-at, --fault and --headers, as far as they are given;
+    --store and --envoy then have no effect. Otherwise a mesh is started on free ports, and stopped
+    afterwards. A call that --fault fails is OK if its trace is one tree down to the sidecar of that hop.
     """
     tracer = None if headers == "both" else headers
     with _mesh_for_test(run_dir, store, envoy, tracer=tracer, **chain) as (mesh, first_exited):

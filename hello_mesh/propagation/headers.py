@@ -42,7 +42,7 @@ FAMILIES = (
     HeaderFamily(
         "OpenCensus",
         ("grpc-trace-bin", "x-cloud-trace-context"),
-        "older Google tracing continues traces with it",
+        "older Google tracing continues traces with it; gRPC hides grpc-trace-bin from Python",
     ),
     HeaderFamily(
         "SkyWalking",

@@ -140,7 +140,7 @@ def _evaluate_whole(trail: HeaderTrail, hops: Sequence[Hop], *, proxied: bool) -
     reported = [(step.place, step.context.sampled) for step in trail.steps[1:] if step.context]
     unsampled = [place for place, sampled in reported if sampled is False]
     if unsampled:
-        text = f"not sampled: from {unsampled[0]} on, the mesh records nothing of this trace"
+        text = f"not sampled: {unsampled[0]} received the trace without the sampled flag"
         return Verdict(VerdictKind.NOT_SAMPLED, text, trail.trace_id, unsampled[0], sampled=False)
     sampled = True if reported and all(sampled for _, sampled in reported) else None
     up_to = "" if hops[-1].role is Role.LAST else f", as far as {hops[-1].name}, the last hop that reported"

@@ -103,7 +103,7 @@ async def _collect(config: "CollectorConfig") -> None:
 @click.option("--service", help="Only traces with a span of this service.")
 @click.option("--failed", is_flag=True, help="Only traces with a failed span.")
 @click.option("--min-ms", type=click.FloatRange(0), default=0.0, help="Minimum duration in milliseconds.")
-@click.option("--since", type=click.FloatRange(0), help="Only traces of the last so many seconds.")
+@click.option("--since", type=click.FloatRange(0), metavar="SECONDS", help="Only traces of the last SECONDS.")
 @output_option
 def list_command(
     *,
@@ -184,10 +184,10 @@ def verify_command(
 
 @main.command("topology", context_settings=CONTEXT_SETTINGS)
 @store_option
-@click.option("--since", type=click.FloatRange(0), help="Only spans of the last so many seconds.")
+@click.option("--since", type=click.FloatRange(0), metavar="SECONDS", help="Only spans of the last SECONDS.")
 @output_option
 def topology_command(*, store: Path, since: float | None, output: str) -> None:
-    """Show which service calls which, with calls, errors and durations."""
+    """Show which service calls which in the newest 10,000 spans, with calls, errors and durations."""
     with reading(store) as spans:
         graph = service_graph(spans.latest(_unix_time_before(since)))
     _echo((render.topology_json if output == "json" else render.topology_text)(graph))

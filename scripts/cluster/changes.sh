@@ -56,7 +56,7 @@ apply_plane() {
 
 apply_file() {
   order "$1" apply --server-side --field-manager "$FIELD_MANAGER" ${force:+--force-conflicts} -f "$3" ||
-    fail 1 "$2 refused some objects (see above)"
+    fail 1 "not all objects were applied to $2 (see above)"
 }
 
 prune() {

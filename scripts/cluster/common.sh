@@ -193,7 +193,7 @@ check_answer() {
   option=$(kubeconfig_of "$1")
   said=$(ask "$1" get --raw "/api/v1/namespaces/$NAMESPACE" 2>&1) || case "$said" in
     *"\"$NAMESPACE\" not found"*) ;;
-    *) fail 3 "$2 cannot be reached (${option:-kubeconfig of kubectl}): $(last_line "$said")$hint" ;;
+    *) fail 3 "no usable response from $2 (${option:-kubeconfig of kubectl}): $(last_line "$said")$hint" ;;
   esac
 }
 

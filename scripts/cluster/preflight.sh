@@ -17,7 +17,7 @@ check_istio() {
   if has_component legacy-api; then
     check_version "$versions" networking.istio.io/v1beta1 'leave out --component legacy-api'
   else
-    check_version "$versions" networking.istio.io/v1 'the mesh is older than Istio 1.22: add --component legacy-api'
+    check_version "$versions" networking.istio.io/v1 'add --component legacy-api, if the mesh is older than Istio 1.22'
   fi
   if has_component gateway-api; then
     case "$(ask cluster get --raw /apis/gateway.networking.k8s.io/v1 2>/dev/null || true)" in
@@ -64,15 +64,16 @@ check_gateway_pods() {
 # and needs --with-gateway. Existing ports stay.
 open_gateway() {
   ! gateway_has_port || return 0
-  local namespace=${gateway_service%/*} name=${gateway_service#*/} plane=mesh kind=istiogateway ports patch
+  local namespace=${gateway_service%/*} name=${gateway_service#*/} plane=mesh kind=istiogateway ports patch advice=''
   if [ "$target" = asm ]; then
     name=${name#istio-}
+    advice='. Open it in the console of ASM, or set the kubeconfig of the ASM instance'
   else
     plane=cluster kind=service
   fi
   ports=$(ask "$plane" get "$kind" -n "$namespace" "$name" -o 'jsonpath={.spec.ports}' 2>&1) ||
     fail 3 "port $GATEWAY_PORT of the gateway is closed, and $kind $name, which can open it, cannot be read:" \
-      "$(last_line "$ports"). Open it in the console of ASM, or set the kubeconfig of the ASM instance"
+      "$(last_line "$ports")$advice"
   case "$ports" in
     *"\"port\":$GATEWAY_PORT"['},']*) patch='' ;; # already configured
     *) patch=$(patch_of_ports "$ports") ;;
@@ -82,9 +83,9 @@ open_gateway() {
     [ -n "$with_gateway" ] || exit 3
     return 0
   fi
-  interruption='the port of the gateway was changed, and nothing else'
+  interruption='the port of the gateway may have changed, and nothing else'
   [ -z "$patch" ] || order "$plane" patch "$kind" -n "$namespace" "$name" --type json -p "$patch" ||
-    fail 1 "the gateway refused the port (see above); nothing was changed"
+    fail 1 "cannot open the port (see above); nothing else was changed"
   wait_until "port $GATEWAY_PORT of the gateway" gateway_has_port ||
     fail 1 "port $GATEWAY_PORT of $gateway_service is still closed after $timeout s"
 }
@@ -146,7 +147,7 @@ check_names_are_free() {
   of_cluster=$(foreign_objects cluster)
   of_mesh=$(foreign_objects mesh)
   [ -z "$of_cluster$of_mesh" ] ||
-    fail 3 "these objects exist and were not created by this script:$of_cluster$of_mesh. It only changes its own: remove them"
+    fail 3 "these objects exist and were not created by this script:$of_cluster$of_mesh. Remove or rename them"
 }
 
 foreign_objects() {
@@ -181,6 +182,6 @@ find_changes() {
   cat "$work/refused" >&2
   case "$(<"$work/refused")" in
     *conflict*) fail 1 "other field managers have changed objects in $2 (see above): --force overwrites that; nothing was changed" ;;
-    *) fail 3 "$2 would refuse it (see above); nothing was changed" ;;
+    *) fail 3 "the dry run in $2 failed (see above); nothing was changed" ;;
   esac
 }

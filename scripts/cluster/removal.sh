@@ -82,7 +82,7 @@ delete_namespace() {
     return
   fi
   order "$1" delete namespace "$NAMESPACE" --ignore-not-found --timeout "${timeout}s" ||
-    fail 1 "the namespace $NAMESPACE of $2 still exists after $timeout s"
+    fail 1 "the namespace $NAMESPACE of $2 was not deleted within $timeout s (see above)"
 }
 
 # Objects in the namespace that this script did not create, of any kind. Objects with an owner are deleted with it, and

@@ -315,7 +315,7 @@ def test_a_gateway_that_refuses_the_port_is_reported(planes: Planes) -> None:
     planes.mesh.refuse(
         403, when=lambda request: request.method == "PATCH" and "istiogateways" in request.path
     )
-    text = "refused the port (see above); nothing was changed"
+    text = "cannot open the port (see above); nothing else was changed"
     fails(apply(planes, "--with-gateway"), 1, "Forbidden", text)
     assert planes.cluster.writes() == []
 
@@ -409,7 +409,7 @@ def test_with_a_missing_kubeconfig(unchanged: Planes, variable: str) -> None:
 def test_with_an_invalid_kubeconfig(unchanged: Planes, tmp_path: Path) -> None:
     (tmp_path / "garbage").write_text("garbage: [")
     done = apply(unchanged, env={"ACK_KUBECONFIG": str(tmp_path / "garbage")})
-    fails(done, 3, "the ACK cluster cannot be reached", str(tmp_path / "garbage"))
+    fails(done, 3, "no usable response from the ACK cluster", str(tmp_path / "garbage"))
 
 
 def test_with_the_kubeconfigs_exchanged(unchanged: Planes) -> None:
@@ -437,7 +437,7 @@ def test_with_an_api_server_that_refuses_requests(
         server.refuse_connections()
     done = apply(asm)
     server.recover()
-    fails(done, 3, f"{name} cannot be reached", text)
+    fails(done, 3, f"no usable response from {name}", text)
     assert [str(request) for request in asm.cluster.writes() + asm.mesh.writes()] == []
 
 
@@ -446,7 +446,7 @@ def test_with_an_api_server_that_never_responds(unchanged: Planes) -> None:
     started = time.monotonic()
     done = apply(unchanged)
     unchanged.mesh.recover()
-    fails(done, 3, "the ASM instance cannot be reached")
+    fails(done, 3, "no usable response from the ASM instance")
     assert time.monotonic() - started < 60
 
 
@@ -545,7 +545,7 @@ def test_without_permission_to_write(asm: Planes, plane: str, name: str, again: 
         asm.mesh.forget_requests()
     getattr(asm, plane).refuse(403, when=lambda request: request.method in {"POST", "PATCH"})
     done = apply(asm, "--component", "fault", "--component", "canary")
-    fails(done, 3, "Forbidden", f"{name} would refuse it (see above); nothing was changed")
+    fails(done, 3, "Forbidden", f"the dry run in {name} failed (see above); nothing was changed")
     assert [str(request) for request in asm.cluster.writes() + asm.mesh.writes()] == []
 
 
@@ -760,7 +760,7 @@ def test_delete_reports_objects_that_are_not_removed_in_time(asm: Planes) -> Non
     asm.mesh.change("telemetries", "default", {"metadata": {"finalizers": None}}, NAMESPACE)
     asm.cluster.behaviour.namespaces_end_after = 60
     done = apply(asm, "--delete", "--yes", "--timeout", "1")
-    fails(done, 1, "the namespace grpc-tracing of the ACK cluster still exists after 1 s")
+    fails(done, 1, "the namespace grpc-tracing of the ACK cluster was not deleted within 1 s")
 
 
 OTHERS: dict[str, Object] = {
@@ -824,7 +824,7 @@ def test_settings_of_kubectl_have_no_effect(asm: Planes) -> None:
 def test_delete_reports_a_terminating_namespace(asm: Planes) -> None:
     succeeds(apply(asm))
     asm.cluster.behaviour.namespaces_end_after = 60
-    fails(apply(asm, "--delete", "--yes", "--timeout", "1"), 1, "still exists after 1 s")
+    fails(apply(asm, "--delete", "--yes", "--timeout", "1"), 1, "was not deleted within 1 s")
     done = apply(asm, "--delete", "--yes")
     assert (done.returncode, done.stdout) == (
         0,

@@ -1,1 +1,1 @@
-"""Sources of spans."""
+"""Stores that commands read spans from."""

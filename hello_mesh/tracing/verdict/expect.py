@@ -418,7 +418,7 @@ def _missing(run: _MissingRun) -> TraceMismatch:
     if run.after is not None and run.expected_after is not None:
         return _missing_between(run, run.after, run.expected_after)
     if run.anchor is None:
-        text = f"{run.label}: missing, like every other expected span: this trace is of another call"
+        text = f"{run.label}: missing, like every other expected span: this trace may be of another call"
         return TraceMismatch(MismatchKind.MISSING, run.service, text)
     above = run.anchor.span
     if above.failed:

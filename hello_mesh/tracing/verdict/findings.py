@@ -61,7 +61,7 @@ def _cycles(tree: Tree) -> Iterator[Finding]:
 def _loose_ends(tree: Tree) -> Iterator[Finding]:
     first = True
     # A caller outside the mesh may start the trace without recording a span: that is no break.
-    caller = " (the caller's: it recorded none)" if len(tree.roots) == 1 else ""
+    caller = " (the caller's, if it records none)" if len(tree.roots) == 1 else ""
     for node in tree.roots:
         span = node.span
         if node.index in tree.cut:

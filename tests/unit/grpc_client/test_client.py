@@ -159,7 +159,7 @@ async def test_many_calls_are_counted(start_chain: Any, run_client: Any, pattern
         rf"{pattern.rpc}: 25 calls, 0 errors, \d+ calls/s\n"
         r"  ms        p50 \d+\.\d  p90 \d+\.\d  p99 \d+\.\d  max \d+\.\d\n"
         r"  verdicts  no-sidecar 25\n"
-        r"  traces    [0-9a-f]{32}\n(?: {12}[0-9a-f]{32}\n){4} {12}… all 25 trace ids: --output json\n",
+        r"  traces    [0-9a-f]{32}\n(?: {12}[0-9a-f]{32}\n){4} {12}… --output json shows all 25 trace ids\n",
         client.out,
     )
 

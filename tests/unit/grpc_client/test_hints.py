@@ -108,7 +108,7 @@ def test_a_gateway_without_a_route_responds_without_a_status_text(make_outcome: 
                 "verdict": Verdict(VerdictKind.BROKEN, "", SENT, "svc1"),
                 "hops": (Hop("svc1", Role.RELAY, ANOTHER), LAST),
             },
-            "the proxy in front of svc1 starts a new trace",
+            "the client's trace did not reach svc1",
         ),
         ({"responses": ()}, "check the last hop"),
     ],

@@ -233,7 +233,7 @@ def test_a_summary_has_some_trace_ids_and_where_to_find_the_others(make_outcome:
         stats.add(make_outcome(verdict=Verdict(VerdictKind.CONNECTED, "", f"{number:032x}")))
     lines = render.stats_text(make_outcome().spec, stats, 1.0).splitlines()
     assert [line.split()[-1] for line in lines[3:8]] == [f"{number:032x}" for number in range(1, 6)]
-    assert lines[8:] == ["            … all 7 trace ids: --output json"]
+    assert lines[8:] == ["            … --output json shows all 7 trace ids"]
 
 
 def _checks(
@@ -255,8 +255,8 @@ def test_passed_checks_are_one_line_each(make_outcome: Make) -> None:
         "  ok      answers   all responses complete and in order",
         "  ok      path      the expected hops, in order",
         "  ok      trace     one trace id at every hop",
-        "  ok      sidecars  another parent span at every hop: a sidecar in front of each",
-        "  ok      sampled   the mesh records the trace",
+        "  ok      sidecars  a new parent span at every hop: a sidecar in front of each",
+        "  ok      sampled   the sampled flag at every hop",
     ]
 
 

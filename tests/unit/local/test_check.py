@@ -168,7 +168,7 @@ def test_of_many_calls_the_slowest_is_the_example() -> None:
 def test_calls_that_failed_as_expected_have_an_example_too() -> None:
     succeeded = VerifiedCall(RECORD, expected=True, trace=trace())
     failed = VerifiedCall(ABORTED, expected=True, trace=trace())
-    assert f"one of 2 failed as expected: trace {TRACE}" in shown(succeeded, failed, failed)
+    assert f"one of 2 calls that failed as expected: trace {TRACE}" in shown(succeeded, failed, failed)
     assert f"trace {TRACE}" in shown(failed)
 
 

@@ -193,7 +193,7 @@ def test_an_unsampled_trace_names_the_first_unsampled_hop() -> None:
     hops[1:] = _path("w1.1", "w1.2", "w1.3", sampled=False)[1:]
     verdict = evaluate(hops, _sent(CLIENT))
     assert (verdict.kind, verdict.hop, verdict.trace_id) == (VerdictKind.NOT_SAMPLED, "svc2", _trace("1"))
-    assert verdict.text == "not sampled: from svc2 on, the mesh records nothing of this trace"
+    assert verdict.text == "not sampled: svc2 received the trace without the sampled flag"
 
 
 def test_a_client_can_request_no_sampling() -> None:
