@@ -2,30 +2,25 @@
 
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import BinaryIO
 
 _FOLLOW_SECONDS = 0.1
 
 
 @dataclass
 class _GrowingLog:
-    """A log file that is read as it grows."""
+    """A log file that is read as it grows. It stays open: its last lines can be read after its removal."""
 
     name: str
-    path: Path
-    _position: int = 0
+    file: BinaryIO
     _rest: bytes = field(default=b"")
 
     def new_lines(self) -> Iterator[str]:
         """Yield the complete lines since the last call."""
-        if not self.path.exists():
-            return
-        with self.path.open("rb") as file:
-            file.seek(self._position)
-            content = file.read()
-        self._position += len(content)
-        *complete, self._rest = (self._rest + content).split(b"\n")
+        *complete, self._rest = (self._rest + self.file.read()).split(b"\n")
         for line in complete:
             yield f"{self.name} | {line.decode(errors='replace')}"
 
@@ -37,11 +32,14 @@ def log_lines(logs: Sequence[tuple[str, Path]], is_running: Callable[[], bool]) 
         logs: the components' names and log files.
         is_running: called regularly; new lines are awaited as long as it returns True.
     """
-    growing = [_GrowingLog(name, path) for name, path in logs]
-    while True:
-        last = not is_running()  # before reading, so that no final line is missed
-        for log in growing:
-            yield from log.new_lines()
-        if last:
-            return
-        time.sleep(_FOLLOW_SECONDS)
+    with ExitStack() as files:
+        growing = [
+            _GrowingLog(name, files.enter_context(path.open("rb"))) for name, path in logs if path.exists()
+        ]
+        while True:
+            last = not is_running()  # before reading, so that no final line is missed
+            for log in growing:
+                yield from log.new_lines()
+            if last:
+                return
+            time.sleep(_FOLLOW_SECONDS)
