@@ -30,11 +30,9 @@ _CANCELLATION_SECONDS = 0.002
 
 
 class CallGate:
-    """Counts the calls in flight, and refuses new ones while the hop drains."""
+    """Counts the calls in flight, so that a hop that drains can wait for them."""
 
     def __init__(self) -> None:
-        self.closed = False
-        """True while new calls are refused."""
         self._in_flight = 0
         self._idle = asyncio.Event()
         self._idle.set()
@@ -60,8 +58,7 @@ class Calls:
 
     def __init__(self, name: str, role: Role, extra_headers: ExtraHeaders) -> None:
         self.gate = CallGate()
-        self.name = name
-        """The hop's name."""
+        self._name = name
         self._role = role
         self._extra_headers = extra_headers
 
@@ -69,7 +66,7 @@ class Calls:
         """Return the context manager in which a handler serves one call of `method`."""
         # One pass over the metadata: what the report needs is among what is propagated.
         headers = propagated_headers(context.invocation_metadata() or (), self._extra_headers)
-        return ServedCall(self, method, context, headers, Hop.from_metadata(self.name, self._role, headers))
+        return ServedCall(self, method, context, headers, Hop.from_metadata(self._name, self._role, headers))
 
 
 class ServedCall:
@@ -96,13 +93,6 @@ class ServedCall:
         log.trace_id.set(self._trace_id)  # each call runs in a task of its own, and the value ends with it
         # Set first, the report is sent however the call ends.
         self._context.set_trailing_metadata(self.report)
-        if self._calls.gate.closed:
-            try:
-                await self._context.abort(
-                    grpc.StatusCode.UNAVAILABLE, f"{self._calls.name} is shutting down: retry the call"
-                )
-            finally:
-                self._leave(grpc.StatusCode.UNAVAILABLE)
         return self
 
     async def __aexit__(
@@ -137,20 +127,6 @@ class ServedCall:
         self._calls.gate.leave()
         milliseconds = round((time.monotonic() - self._started) * 1000, 1)
         log.log_call(self._method, self._trace_id, code.name, milliseconds, unquote(self._peer))
-
-
-async def read_request(context: CallContext) -> bytes:
-    """Return the one request of a call.
-
-    Methods with one request are served as request streams, too: grpc.aio never answers a unary call that
-    its caller half-closes without a message.
-    """
-    request: Any = await context.read()
-    if request is grpc.aio.EOF:
-        await asyncio.sleep(_CANCELLATION_SECONDS)
-        await context.abort(grpc.StatusCode.INTERNAL, "invalid call: it has no request message")
-    message: bytes = request
-    return message
 
 
 async def read_requests(context: CallContext) -> AsyncIterator[bytes]:

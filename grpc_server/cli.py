@@ -20,6 +20,7 @@ from hello_mesh.base.cli import (
     tls_options,
 )
 from hello_mesh.base.errors import EXIT_FAILED
+from hello_mesh.base.listening import raise_descriptor_limit
 from hello_mesh.net.address import grpc_target
 from hello_mesh.propagation.headers import ExtraHeaders
 
@@ -129,6 +130,7 @@ def main(
         grace=grace,
     )
     log.configure(config.name, log_format, log_level)
+    raise_descriptor_limit()
     quiet_grpc()
     from grpc_server.server import serve  # imports grpc, which must come after quiet_grpc
 

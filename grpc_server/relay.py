@@ -6,7 +6,7 @@ from typing import Any
 
 import grpc
 
-from grpc_server.call import CallContext, Calls, ServedCall, read_request, read_requests
+from grpc_server.call import CallContext, Calls, ServedCall, read_requests
 from hello_mesh.net.call_status import CallStatus, StatusWatcher
 from hello_mesh.net.rpc import method_path
 from hello_mesh.propagation.headers import propagated_trailers
@@ -25,24 +25,21 @@ class Relay:
         self._forward = forward
         self._talk: Any = channel.unary_unary(method_path("Talk"))
         self._talk_more: Any = channel.stream_unary(method_path("TalkMoreAnswerOne"))
-        # A stream of one request is a unary request on the wire.
-        self._streams: dict[str, Any] = {
-            method: channel.stream_stream(method_path(method))
-            for method in ("TalkOneAnswerMore", "TalkBidirectional")
-        }
+        self._one_answer_more: Any = channel.unary_stream(method_path("TalkOneAnswerMore"))
+        self._bidirectional: Any = channel.stream_stream(method_path("TalkBidirectional"))
 
-    async def Talk(self, _requests: AsyncIterator[bytes], context: CallContext) -> bytes:
+    async def Talk(self, request: bytes, context: CallContext) -> bytes:
         """Relay one request and one response."""
         async with self._calls.serve("Talk", context) as served:
-            call = self._talk(await read_request(context), **self._outgoing(context, served))
+            call = self._talk(request, **self._outgoing(context, served))
             return await _forward_response(call, None, context, served)
 
-    async def TalkOneAnswerMore(
-        self, _requests: AsyncIterator[bytes], context: CallContext
-    ) -> AsyncIterator[bytes]:
+    async def TalkOneAnswerMore(self, request: bytes, context: CallContext) -> AsyncIterator[bytes]:
         """Relay one request and a stream of responses."""
-        async for response in self._forward_stream("TalkOneAnswerMore", context):
-            yield response
+        async with self._calls.serve("TalkOneAnswerMore", context) as served:
+            call = self._one_answer_more(request, **self._outgoing(context, served))
+            async for response in _forward_responses(call, context, served):
+                yield response
 
     async def TalkMoreAnswerOne(self, _requests: AsyncIterator[bytes], context: CallContext) -> bytes:
         """Relay a stream of requests and one response."""
@@ -54,8 +51,10 @@ class Relay:
         self, _requests: AsyncIterator[bytes], context: CallContext
     ) -> AsyncIterator[bytes]:
         """Relay two streams."""
-        async for response in self._forward_stream("TalkBidirectional", context):
-            yield response
+        async with self._calls.serve("TalkBidirectional", context) as served:
+            call = self._bidirectional(read_requests(context), **self._outgoing(context, served))
+            async for response in _forward_responses(call, context, served):
+                yield response
 
     def _outgoing(self, context: CallContext, served: ServedCall) -> dict[str, Any]:
         """Return the trace headers and the deadline of the outgoing call."""
@@ -64,25 +63,24 @@ class Relay:
             "timeout": remaining_timeout(context.time_remaining()),
         }
 
-    async def _forward_stream(self, method: str, context: CallContext) -> AsyncIterator[bytes]:
-        """Yield the responses of the next hop while gRPC sends it the caller's requests.
 
-        gRPC takes the next request only when there is room for it towards the next hop. At most one message
-        per direction is held here.
-        """
-        async with self._calls.serve(method, context) as served:
-            call = self._streams[method](read_requests(context), **self._outgoing(context, served))
-            watcher = StatusWatcher(call)
-            try:
-                if initial := propagated_trailers(await call.initial_metadata()):
-                    await context.send_initial_metadata(initial)
-                async for response in _uninterrupted(call):
-                    yield response
-            except grpc.aio.AioRpcError:
-                pass  # the next hop ended the call: `propagate_status` passes its status on
-            finally:
-                call.cancel()  # no effect on a call that is over
-            await propagate_status(await watcher.status(), context, served)
+async def _forward_responses(call: Any, context: CallContext, served: ServedCall) -> AsyncIterator[bytes]:
+    """Yield the next hop's responses, then end the caller's call with the next hop's status.
+
+    Meanwhile, gRPC sends the caller's requests to the next hop. It takes one only when there is room for it,
+    so at most one message per direction is held here.
+    """
+    watcher = StatusWatcher(call)
+    try:
+        if initial := propagated_trailers(await call.initial_metadata()):
+            await context.send_initial_metadata(initial)
+        async for response in _uninterrupted(call):
+            yield response
+    except grpc.aio.AioRpcError:
+        pass  # the next hop ended the call: `propagate_status` passes its status on
+    finally:
+        call.cancel()  # no effect on a call that is over
+    await propagate_status(await watcher.status(), context, served)
 
 
 async def _forward_response(

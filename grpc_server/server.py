@@ -8,13 +8,12 @@ from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 
 import grpc
-from grpc_health.v1 import health, health_pb2, health_pb2_grpc
-from grpc_reflection.v1alpha import reflection
 
 from grpc_server.call import Calls
 from grpc_server.config import ServerConfig
 from grpc_server.relay import Relay
 from grpc_server.service import Answering
+from grpc_server.standard_services import Health, UnknownMethods, add_health, add_reflection
 from hello_mesh.base.listening import cannot_listen, join_host_port
 from hello_mesh.net.channel import open_channel
 from hello_mesh.net.rpc import LANDING_SERVICE, MAX_REQUEST_BYTES, METADATA_OPTIONS
@@ -39,6 +38,9 @@ _SERVER_OPTIONS = {
     "grpc.http2.min_ping_interval_without_data_ms": 1000,
 }
 
+# Calls that were on their way when the hop began to drain arrive within this time.
+_ARRIVAL_SECONDS = 0.5
+
 
 @dataclass(frozen=True)
 class RunningServer:
@@ -48,21 +50,23 @@ class RunningServer:
     """The port that it listens on, also if the configuration asked for any free one."""
 
     _server: grpc.aio.Server
-    _health: health.aio.HealthServicer
+    _health: Health
     _calls: Calls
 
     async def drain(self, grace: float) -> None:
-        """Refuse new calls, and return when those in flight are over, at most `grace` seconds later.
+        """Send callers elsewhere, and return when calls in flight are over, at most `grace` seconds later.
 
-        Calls that still run then are cut off. The hop refuses new calls itself: gRPC's own graceful stop
-        cancels calls that have not arrived yet, and answers no health checks.
+        Each connection gets GOAWAY: its caller makes new calls on another one. Calls that still run at the
+        end are cut off.
         """
         await self._health.enter_graceful_shutdown()
-        self._calls.gate.closed = True
+        stopping = asyncio.ensure_future(self._server.stop(grace))
         with suppress(TimeoutError):
             # Wait only for calls of the service: a health watcher can stay forever.
             await asyncio.wait_for(self._calls.gate.idle(), grace)
+        await asyncio.wait((stopping,), timeout=_ARRIVAL_SECONDS)
         await self._server.stop(0)
+        await stopping
 
 
 @asynccontextmanager
@@ -81,7 +85,9 @@ async def running_server(config: ServerConfig) -> AsyncIterator[RunningServer]:
             channel = await stack.enter_async_context(open_channel(config.backend, config.certificates))
             service = Relay(calls, channel, forward=config.forward)
         server.add_generic_rpc_handlers((_handlers(service),))
-        health_servicer = await _add_health_and_reflection(server)
+        health_servicer = await add_health(server, LANDING_SERVICE.full_name)
+        add_reflection(server, LANDING_SERVICE.full_name)
+        server.add_generic_rpc_handlers((UnknownMethods(),))  # the last one: it matches every method
         port = _bind(server, config)
         await server.start()
         stack.push_async_callback(server.stop, 0)
@@ -143,27 +149,16 @@ def _warn_about_headers(config: ServerConfig) -> None:
 
 
 def _handlers(service: Answering | Relay) -> grpc.GenericRpcHandler:
-    """Return a handler of bytes for each method; see `grpc_server.call.read_request` for the request side."""
+    """Return a handler of bytes for each method."""
     return grpc.method_handlers_generic_handler(
         LANDING_SERVICE.full_name,
         {
-            method.name: (
-                grpc.stream_stream_rpc_method_handler
-                if method.server_streaming
-                else grpc.stream_unary_rpc_method_handler
-            )(getattr(service, method.name))
-            for method in LANDING_SERVICE.methods
+            "Talk": grpc.unary_unary_rpc_method_handler(service.Talk),
+            "TalkOneAnswerMore": grpc.unary_stream_rpc_method_handler(service.TalkOneAnswerMore),
+            "TalkMoreAnswerOne": grpc.stream_unary_rpc_method_handler(service.TalkMoreAnswerOne),
+            "TalkBidirectional": grpc.stream_stream_rpc_method_handler(service.TalkBidirectional),
         },
     )
-
-
-async def _add_health_and_reflection(server: grpc.aio.Server) -> health.aio.HealthServicer:
-    health_servicer = health.aio.HealthServicer()
-    health_pb2_grpc.add_HealthServicer_to_server(health_servicer, server)
-    await health_servicer.set(LANDING_SERVICE.full_name, health_pb2.HealthCheckResponse.SERVING)
-    names = (LANDING_SERVICE.full_name, health.SERVICE_NAME, reflection.SERVICE_NAME)
-    reflection.enable_server_reflection(names, server)
-    return health_servicer
 
 
 def _bind(server: grpc.aio.Server, config: ServerConfig) -> int:

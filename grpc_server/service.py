@@ -4,7 +4,7 @@ import time
 import uuid
 from collections.abc import AsyncIterator
 
-from grpc_server.call import CallContext, Calls, read_request, read_requests
+from grpc_server.call import CallContext, Calls, read_requests
 from grpc_server.greetings import check_count, greeting, parse_indexes
 from hello_mesh.net.pb.landing_pb2 import OK, TalkRequest, TalkResponse, TalkResult
 from hello_mesh.net.rpc import STATUS_ANSWERED
@@ -16,19 +16,15 @@ class Answering:
     def __init__(self, calls: Calls) -> None:
         self._calls = calls
 
-    async def Talk(self, _requests: AsyncIterator[bytes], context: CallContext) -> bytes:
+    async def Talk(self, request: bytes, context: CallContext) -> bytes:
         """Answer one index with one greeting."""
         async with self._calls.serve("Talk", context):
-            request = TalkRequest.FromString(await read_request(context))
-            return _response(_result(request.data))
+            return _response(_result(TalkRequest.FromString(request).data))
 
-    async def TalkOneAnswerMore(
-        self, _requests: AsyncIterator[bytes], context: CallContext
-    ) -> AsyncIterator[bytes]:
+    async def TalkOneAnswerMore(self, request: bytes, context: CallContext) -> AsyncIterator[bytes]:
         """Answer a list of indexes, one response each."""
         async with self._calls.serve("TalkOneAnswerMore", context):
-            request = TalkRequest.FromString(await read_request(context))
-            for index in parse_indexes(request.data):
+            for index in parse_indexes(TalkRequest.FromString(request).data):
                 yield _response(_result(index))
 
     async def TalkMoreAnswerOne(self, _requests: AsyncIterator[bytes], context: CallContext) -> bytes:

@@ -3,11 +3,20 @@
 import errno
 import ipaddress
 import re
+import resource
+from contextlib import suppress
 
 from hello_mesh.base.errors import RuntimeEnvironmentError
 from hello_mesh.base.text import excerpt
 
 _IPV6 = re.compile(r"[0-9A-Fa-f:.]+(?:%[A-Za-z0-9_.-]+)?")
+
+
+def raise_descriptor_limit() -> None:
+    """Let this process open as many connections as the system allows: the usual soft limit is 1,024."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with suppress(ValueError, OSError):  # macOS refuses an unlimited number
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def join_host_port(host: str, port: int) -> str:

@@ -7,6 +7,7 @@ import atexit
 import logging
 import sys
 import time
+from collections import Counter
 from collections.abc import Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -42,6 +43,7 @@ def configure(name: str, log_format: Format, level: str) -> LineWriter:
     writer = LineWriter(sys.stderr.fileno())
     atexit.register(writer.close)
     handler = _LineHandler(writer, _JsonLayout(name) if log_format == "json" else _TextLayout(name))
+    handler.addFilter(_OncePerSecond())
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
     _call_handlers[:] = [handler] if logging.getLogger(_CALL_LOGGER).isEnabledFor(logging.INFO) else []
     return writer
@@ -94,6 +96,31 @@ class _JsonLayout:
             "exception": exception or None,
         }
         return json_line({key: value for key, value in values.items() if value is not None})
+
+
+class _OncePerSecond(logging.Filter):
+    """Limits what any caller can cause, one message each: at most one line per second and kind."""
+
+    # gRPC logs the first with a traceback for each header that is not UTF-8.
+    _KINDS = ("Invalid encoding on %s", "%s called by %s")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._next: dict[str, float] = {}
+        self._suppressed: Counter[str] = Counter()
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        kind = record.msg
+        if kind not in self._KINDS:
+            return True
+        if record.created < self._next.get(kind, 0):
+            self._suppressed[kind] += 1
+            return False
+        self._next[kind] = record.created + 1
+        record.exc_info = None
+        if suppressed := self._suppressed.pop(kind, 0):
+            record.msg += f" ({suppressed} more in the meantime)"
+        return True
 
 
 class _LineHandler(logging.Handler):

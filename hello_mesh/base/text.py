@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from functools import lru_cache
 
 LINE_WIDTH = 80
 """The width of a terminal in columns: text output fits."""
@@ -41,10 +42,13 @@ def count(number: int, noun: str) -> str:
 
 def utc_time(nanoseconds: int) -> str:
     """Return a Unix time in nanoseconds as ISO 8601 in UTC, with milliseconds."""
-    moment = datetime.fromtimestamp(nanoseconds // 10**9, UTC).replace(
-        microsecond=nanoseconds % 10**9 // 1000
-    )
-    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    seconds, rest = divmod(nanoseconds, 10**9)
+    return f"{_utc_second(seconds)}.{rest // 10**6:03d}Z"
+
+
+@lru_cache(maxsize=16)  # many log lines have the same second
+def _utc_second(seconds: int) -> str:
+    return datetime.fromtimestamp(seconds, UTC).replace(tzinfo=None).isoformat()
 
 
 def table(rows: Sequence[Sequence[str]]) -> str:

@@ -143,6 +143,7 @@ async def test_bytes_that_are_not_a_message_are_refused_and_the_server_continues
 async def test_an_unknown_method_is_unimplemented(start_chain: Any, length: int) -> None:
     call = (await start_chain(length)).channel.unary_unary("/org.feuyeux.grpc.LandingService/Shout")(b"")
     assert await call.code() is grpc.StatusCode.UNIMPLEMENTED
+    assert await call.details() == "unknown method /org.feuyeux.grpc.LandingService/Shout"
 
 
 async def test_a_huge_request_id_does_not_break_the_report(start_chain: Any, ask: Any) -> None:

@@ -5,6 +5,7 @@ from typing import Any
 
 import grpc
 import pytest
+from opentelemetry.instrumentation.grpc import GrpcAioInstrumentorClient, GrpcAioInstrumentorServer
 
 from grpc_client.plan import RPC_METHODS, RpcMethod
 from grpc_server.greetings import HELLOS
@@ -204,6 +205,26 @@ async def test_messages_are_relayed_as_unchanged_bytes(start_chain: Any) -> None
     assert await talk(unknown_field) == base64.b16decode("08C801") + unknown_field
     assert received == [unknown_field]
     await server.stop(0)
+
+
+async def test_hops_under_opentelemetrys_agent_serve_every_method(
+    start_chain: Any, ask: Any, pattern: RpcMethod
+) -> None:
+    """The agent puts interceptors of its own around the handlers and the calls to the next hop."""
+    agents: tuple[Any, ...] = (GrpcAioInstrumentorServer(), GrpcAioInstrumentorClient())  # type: ignore[no-untyped-call]
+    for agent in agents:
+        agent.instrument()
+    try:
+        chain = await start_chain(2)
+        outcome = await ask(chain.target, pattern)
+        failed = await ask(chain.target, pattern, "77")
+    finally:
+        for agent in agents:
+            agent.uninstrument()
+    assert outcome.ok, outcome.details
+    assert failed.code is grpc.StatusCode.INVALID_ARGUMENT
+    for each in (outcome, failed):
+        assert [hop.name for hop in each.hops] == ["svc1", "svc2"]
 
 
 def test_the_patterns_are_the_four_methods_of_the_service() -> None:

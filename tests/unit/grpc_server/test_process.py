@@ -6,15 +6,17 @@ import signal
 import socket
 import sys
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
 import grpc
 import pytest
+from grpc_health.v1 import health_pb2
 from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
 from grpc_health.v1.health_pb2_grpc import HealthStub
 from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
+from grpc_reflection.v1alpha.reflection_pb2 import ServerReflectionRequest, ServerReflectionResponse
 
 from hello_mesh.net.pb.landing_pb2 import TalkRequest
 from hello_mesh.net.pb.landing_pb2_grpc import LandingServiceStub
@@ -168,12 +170,10 @@ async def test_the_first_signal_lets_calls_in_flight_finish(number: signal.Signa
             await running.read()
             server.process.send_signal(number)
             assert (await asyncio.wait_for(watch.read(), 5)).status == HealthCheckResponse.NOT_SERVING
+            await _wait_until_refused(server.port)
             refused = LandingServiceStub(channel).Talk(TalkRequest(data="0"), timeout=5)
-            assert await refused.code() is grpc.StatusCode.UNAVAILABLE
-            assert await refused.details() == "svc is shutting down: retry the call"
-            assert [key for key, _ in await refused.trailing_metadata()] == ["hello-hop"]
-            checked = await health.Check(HealthCheckRequest(), timeout=5)
-            assert checked.status == HealthCheckResponse.NOT_SERVING
+            # A call that meets the GOAWAY on its way is cancelled by gRPC.
+            assert await refused.code() in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED)
             await running.write(TalkRequest(data="1"))
             answer: Any = await running.read()
             assert answer.results[0].kv["data"] == "Bonjour"
@@ -183,6 +183,45 @@ async def test_the_first_signal_lets_calls_in_flight_finish(number: signal.Signa
     assert code == 0
     assert f"{number.name}: draining for up to 10 s" in stderr
     assert "Traceback" not in stderr
+
+
+async def _wait_until_refused(port: int) -> None:
+    """Wait until a port accepts no new connections."""
+    async with asyncio.timeout(5):
+        with suppress(ConnectionError):
+            while True:
+                _, writer = await asyncio.open_connection("127.0.0.1", port)
+                writer.close()
+                await asyncio.sleep(0.01)
+
+
+async def test_callers_of_a_draining_hop_move_to_another() -> None:
+    """A relay has two next hops. One drains while a stream keeps it: no other call fails."""
+    async with _server("--name", "a") as a, _server("--name", "b") as b:
+        targets = f"ipv4:127.0.0.1:{a.port},127.0.0.1:{b.port}"
+        async with _server("--name", "svc1", "--backend", targets) as relay, _channel(relay) as channel:
+            stub = LandingServiceStub(channel)
+            running = stub.TalkBidirectional()
+            await running.write(TalkRequest(data="0"))
+            await running.read()
+            a.process.send_signal(signal.SIGTERM)
+            async with asyncio.timeout(5):  # until the GOAWAY has arrived at the relay
+                while (await _hops_of_a_call(stub))[-1:] != ["name=b"]:
+                    pass
+            for _ in range(50):
+                assert await _hops_of_a_call(stub) == ["name=svc1", "name=b"]
+            await running.done_writing()
+            assert await running.code() is grpc.StatusCode.OK
+        code, _ = await a.end()
+    assert code == 0
+
+
+async def _hops_of_a_call(stub: Any) -> list[str]:
+    """Return the hops that answered a call; none if it failed."""
+    call = stub.Talk(TalkRequest(data="0"), timeout=5)
+    if await call.code() is not grpc.StatusCode.OK:
+        return []
+    return [value.split(";")[0] for _, value in await call.trailing_metadata()]
 
 
 async def test_the_grace_period_is_bounded() -> None:
@@ -275,6 +314,7 @@ async def test_reflection_lists_the_services() -> None:
     assert set(names) == {
         "org.feuyeux.grpc.LandingService",
         "grpc.health.v1.Health",
+        "grpc.reflection.v1.ServerReflection",
         "grpc.reflection.v1alpha.ServerReflection",
     }
 
@@ -285,6 +325,80 @@ def _reflected(port: int) -> list[str]:
         found = database.FindFileContainingSymbol("org.feuyeux.grpc.LandingService")
         assert [service.name for service in found.service] == ["LandingService"]
         return list(database.get_services())
+
+
+@pytest.mark.parametrize("version", ["v1", "v1alpha"])
+async def test_reflection_finds_methods_in_both_versions(version: str) -> None:
+    symbols = {
+        "org.feuyeux.grpc.LandingService.Talk": b"org.feuyeux.grpc",
+        f"grpc.reflection.{version}.ServerReflection.ServerReflectionInfo": version.encode(),
+        "org.feuyeux.grpc.LandingService.Shout": None,
+        "org.feuyeux.grpc.Shouting.Talk": None,
+    }
+    async with _server() as server, _channel(server) as channel:
+        reflect: Any = channel.stream_stream(
+            f"/grpc.reflection.{version}.ServerReflection/ServerReflectionInfo",
+            ServerReflectionRequest.SerializeToString,
+            ServerReflectionResponse.FromString,
+        )
+        call = reflect(iter([ServerReflectionRequest(file_containing_symbol=symbol) for symbol in symbols]))
+        for package in symbols.values():
+            answer = await call.read()
+            if package is None:
+                assert answer.error_response.error_code == grpc.StatusCode.NOT_FOUND.value[0]
+            else:
+                assert package in answer.file_descriptor_response.file_descriptor_proto[0]
+
+
+async def test_health_lists_the_server_and_its_service() -> None:
+    messages: Any = health_pb2
+    async with _server() as server, _channel(server) as channel:
+        health: Any = HealthStub(channel)
+        listed = await health.List(messages.HealthListRequest())
+    assert {name: answer.status for name, answer in listed.statuses.items()} == {
+        "": HealthCheckResponse.SERVING,
+        "org.feuyeux.grpc.LandingService": HealthCheckResponse.SERVING,
+    }
+
+
+async def test_anyone_can_cause_one_line_at_most(talk_over_h2: Any) -> None:
+    """Headers that are not UTF-8 and unknown methods: one line each, without a traceback."""
+    async with _server() as server:
+        async with _channel(server) as channel:
+            for _ in range(20):
+                assert await talk_over_h2(server.port, [(b"baggage", b"name=Jos\xe9")]) == b"0"
+                shout: Any = channel.unary_unary("/org.feuyeux.grpc.LandingService/Shout")
+                assert await shout(b"").code() is grpc.StatusCode.UNIMPLEMENTED
+        server.process.send_signal(signal.SIGTERM)
+        _, stderr = await server.end()
+    assert "Traceback" not in stderr
+    for text in ("Invalid encoding on b'name=Jos", "unknown method /org.feuyeux.grpc.LandingService/Shout"):
+        assert 1 <= stderr.count(text) <= 5  # one line per second
+
+
+async def test_the_server_raises_its_limit_of_descriptors() -> None:
+    """Each connection takes a descriptor, and the usual soft limit is 1,024."""
+    script = (
+        "import resource;"
+        "resource.setrlimit(resource.RLIMIT_NOFILE, (64, 4096));"
+        "from hello_mesh.base.listening import raise_descriptor_limit; raise_descriptor_limit();"
+        "print(*resource.getrlimit(resource.RLIMIT_NOFILE))"
+    )
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", script, stdout=asyncio.subprocess.PIPE
+    )
+    stdout, _ = await process.communicate()
+    assert stdout == b"4096 4096\n"
+
+
+async def test_many_silent_connections_lock_nobody_out() -> None:
+    async with _server() as server, AsyncExitStack() as stack:
+        for _ in range(1100):
+            _, writer = await asyncio.open_connection("127.0.0.1", server.port)
+            stack.callback(writer.close)
+        async with _channel(server) as channel:
+            answer = await LandingServiceStub(channel).Talk(TalkRequest(data="0"), timeout=5)
+    assert answer.status == 200
 
 
 async def test_idle_clients_can_ping() -> None:
