@@ -37,7 +37,7 @@ Options of asm and istio:
   --repeat N                calls of each pattern (1)
   --concurrency N           calls in flight at once (1)
   --hops NAME,NAME,...      expected hops of each call, in order; NAME|NAME
-                            accepts either
+                            accepts either, ? is a hop that does not report
   --headers FAMILY          headers in which each call starts its trace: w3c,
                             b3 or both (both)
   --timeout SECONDS         timeout of rollouts, of the gateway's address, and
@@ -45,9 +45,9 @@ Options of asm and istio:
 
 Arguments after -- go to hello-grpc-client: -- --output json
 
-Checks the answers, the order of the hops, one trace id at all of them, a
-different parent span at each (a sidecar in front of each), and the sampled flag
-of W3C. With a kubeconfig, it also checks that all pods have sidecars. Needs
+Checks the answers, the order of the hops, one trace id at all of them, a new
+parent span at each (as a sidecar in front of it makes), and the sampled flag.
+With a kubeconfig, it also checks that all pods have sidecars. Needs
 Python 3.11 or newer, and installs everything else into .venv beside this
 script. A cluster also needs bash, and kubectl unless --gateway is set.
 
@@ -226,7 +226,7 @@ check_gateway_binding() {
 conclude() {
   [ "$code" = 0 ] && [ -z "$missing_sidecars" ] ||
     fail 1 "FAILED $1${missing_sidecars:+, and a pod has no sidecar (see above)}"
-  say "PASSED $1: each call was one trace over all hops, with a sidecar in front of each"
+  say "PASSED $1: each call was one trace over all hops, with a new parent span at each"
   [ -n "$checked_pods" ] || say "(pods not checked: no kubeconfig)"
 }
 

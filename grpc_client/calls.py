@@ -7,14 +7,16 @@ from dataclasses import dataclass
 from typing import Any
 
 import grpc
+from google.protobuf.message import DecodeError
 
-from grpc_client.plan import CallSpec, Plan, RpcMethod, TraceHeaders
-from hello_mesh.base.errors import HopReportError, RuntimeEnvironmentError
-from hello_mesh.base.text import excerpt
-from hello_mesh.net.call_status import StatusWatcher
+from grpc_client.plan import CallSpec, Plan, TraceHeaders
+from hello_mesh.base.errors import RuntimeEnvironmentError
+from hello_mesh.base.text import count, excerpt
+from hello_mesh.net.call_status import CallStatus, StatusWatcher
 from hello_mesh.net.channel import open_channel
 from hello_mesh.net.pb.landing_pb2 import TalkRequest, TalkResponse
 from hello_mesh.net.pb.landing_pb2_grpc import LandingServiceStub
+from hello_mesh.net.rpc import method_path
 from hello_mesh.propagation import hop_report
 from hello_mesh.propagation.call_record import CallRecord
 from hello_mesh.propagation.trace_context import Metadata, TraceContext, new_trace_context
@@ -24,6 +26,9 @@ _PROBE_SECONDS = 2.0
 
 # A connection that takes longer than this is announced to the user.
 _SILENT_SECONDS = 2.0
+
+# A response stream is stopped after this many responses that the client did not ask for.
+_MAX_SURPLUS = 10
 
 _CONTEXT_HEADERS: Mapping[TraceHeaders, Callable[[TraceContext], tuple[tuple[str, str], ...]]] = {
     "w3c": lambda context: (("traceparent", context.traceparent),),
@@ -55,6 +60,8 @@ class Outcome:
     duration_ns: int
     sent: TraceContext | None = None
     """The trace context that the client started with this call; None if it started none."""
+    unreadable: tuple[str, ...] = ()
+    """The reasons why parts of the hop report cannot be read."""
 
     @property
     def ok(self) -> bool:
@@ -80,6 +87,7 @@ class Outcome:
             sent_trace_id=self.sent.trace_id if self.sent else None,
             sent_span_id=self.sent.span_id if self.sent else None,
             mismatches=tuple(mismatches),
+            unreadable=self.unreadable,
         )
 
 
@@ -162,33 +170,74 @@ class _Caller:
     async def call(self, number: int, spec: CallSpec) -> Outcome:
         """Make one call and return its outcome."""
         context, metadata = _call_headers(self.plan)
-        method = getattr(LandingServiceStub(self.channel), spec.method.rpc)
-        request = _requests(spec) if spec.method.streams_requests else _request(spec, spec.messages[0])
         start_ns, started_ns = time.time_ns(), time.monotonic_ns()
-        call = method(request, metadata=metadata, timeout=self.plan.timeout)
+        call = self._start(spec, metadata)
         watcher = StatusWatcher(call)
         responses: list[TalkResponse] = []
+        invalid: CallStatus | None = None
         try:
-            async for response in _responses(call, spec.method):
-                responses.append(response)
-                self.on_response(number, spec, response)
+            async for message in call:
+                if invalid := _surplus(spec, len(responses) + 1):
+                    break
+                responses.append(TalkResponse.FromString(message))
+                self.on_response(number, spec, responses[-1])
         except grpc.aio.AioRpcError:
             pass  # the status is read below, as it is on success
-        status = await watcher.status()
+        except DecodeError:
+            invalid = _invalid_response("the bytes received are not a TalkResponse")
+        call.cancel()  # no effect on a call that is over
+        status = invalid or _checked(spec, len(responses), await watcher.status())
         duration_ns = time.monotonic_ns() - started_ns
-        hops, unreadable = _read_hop_report(status.trailing)
+        report = hop_report.parse_report(status.trailing)
+        answered = status.code is grpc.StatusCode.OK
         return Outcome(
             number,
             spec,
             tuple(responses),
             status.code,
             status.details,
-            hops,
-            evaluate(hops, metadata, unreadable),
+            report.hops,
+            evaluate(report.hops, metadata, report.unreadable, answered=answered),
             start_ns,
             duration_ns,
             context,
+            report.unreadable,
         )
+
+    def _start(self, spec: CallSpec, metadata: Metadata) -> Any:
+        """Start a call whose responses are a stream of bytes.
+
+        A stream of one response is a unary response on the wire. Read as one, grpc.aio waits for ever if a
+        second response arrives, and raises no error if there is none.
+        """
+        method: Any = (
+            self.channel.stream_stream if spec.method.streams_requests else self.channel.unary_stream
+        )
+        request = _requests(spec) if spec.method.streams_requests else _request(spec, spec.messages[0])
+        return method(method_path(spec.method.rpc))(request, metadata=metadata, timeout=self.plan.timeout)
+
+
+def _surplus(spec: CallSpec, received: int) -> CallStatus | None:
+    """Return the status of a call that must be stopped, because the server sends too many responses."""
+    if not spec.method.streams_responses:
+        return _invalid_response("more than one message for one response") if received > 1 else None
+    if received <= spec.expected_responses + _MAX_SURPLUS:
+        return None
+    asked = count(spec.expected_responses, "response")
+    text = f"stopped by the client: {received} responses received, {asked} expected"
+    return CallStatus(grpc.StatusCode.CANCELLED, text, ())
+
+
+def _checked(spec: CallSpec, received: int, status: CallStatus) -> CallStatus:
+    """Return the status of a call, or another one if it is OK without the one response that it must have."""
+    if status.code is not grpc.StatusCode.OK or received or spec.method.streams_responses:
+        return status
+    invalid = _invalid_response("the call ended OK without a message")
+    return CallStatus(invalid.code, invalid.details, status.trailing)
+
+
+def _invalid_response(problem: str) -> CallStatus:
+    return CallStatus(grpc.StatusCode.INTERNAL, f"invalid response: {problem}", ())
 
 
 def _call_headers(plan: Plan) -> tuple[TraceContext | None, Metadata]:
@@ -203,28 +252,12 @@ def _call_headers(plan: Plan) -> tuple[TraceContext | None, Metadata]:
     return context, (*started, *plan.headers)
 
 
-async def _requests(spec: CallSpec) -> AsyncIterator[TalkRequest]:
+async def _requests(spec: CallSpec) -> AsyncIterator[bytes]:
     for index, data in enumerate(spec.messages):
         if index and spec.interval:
             await asyncio.sleep(spec.interval)
         yield _request(spec, data)
 
 
-def _request(spec: CallSpec, data: str) -> TalkRequest:
-    return TalkRequest(data=data, meta=spec.meta)
-
-
-async def _responses(call: Any, method: RpcMethod) -> AsyncIterator[TalkResponse]:
-    if method.streams_responses:
-        async for response in call:
-            yield response
-    else:
-        yield await call
-
-
-def _read_hop_report(metadata: Metadata) -> tuple[tuple[hop_report.Hop, ...], str]:
-    """Return the hop report, or no hops and the reason why it is unreadable."""
-    try:
-        return hop_report.parse_report(metadata), ""
-    except HopReportError as error:
-        return (), str(error)
+def _request(spec: CallSpec, data: str) -> bytes:
+    return TalkRequest(data=data, meta=spec.meta).SerializeToString()

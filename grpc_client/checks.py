@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from grpc_client.calls import Outcome
-from grpc_client.expectation import Check, Expectation, Mismatch, evaluated_checks
+from grpc_client.expectation import Check, Expectation, Mismatch, coverage, evaluated_checks
 from grpc_client.hints import hint
 
 # The texts of failures can differ from call to call. This bounds the different texts kept for each check.
@@ -24,7 +24,7 @@ class CheckResult:
     text: str = ""
     """The most frequent mismatch."""
     hint: str = ""
-    """How to fix it."""
+    """How to fix it, "" if that is not known."""
 
 
 @dataclass
@@ -33,6 +33,8 @@ class Checks:
 
     expected: Expectation
     calls: int = 0
+    covered: tuple[int, int] | None = None
+    """Of the call with the fewest reports: how many hops reported, and how many there are at least."""
     _evaluated: Counter[Check] = field(default_factory=Counter)
     _failed: Counter[Check] = field(default_factory=Counter)
     _reasons: dict[Check, Counter[str]] = field(default_factory=dict)
@@ -41,6 +43,9 @@ class Checks:
     def add(self, outcome: Outcome, found: Sequence[Mismatch]) -> None:
         """Count one call and its mismatches."""
         self.calls += 1
+        if outcome.ok:
+            pairs = filter(None, (self.covered, coverage(outcome, self.expected)))
+            self.covered = min(pairs, key=lambda pair: pair[0] / pair[1])
         failed = {mismatch.check for mismatch in found}
         self._evaluated.update(evaluated_checks(outcome, self.expected) | failed)
         self._failed.update(failed)

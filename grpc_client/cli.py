@@ -7,11 +7,12 @@ from typing import Any, get_args
 
 import click
 
-from grpc_client.plan import DEFAULT_TIMEOUT, RPC_METHODS, Plan, TraceHeaders, call_spec, deadline
+from grpc_client.plan import DEFAULT_TIMEOUT, RPC_METHODS, UNREPORTED, Plan, TraceHeaders, call_spec, deadline
 from hello_mesh.base.cli import (
     CONTEXT_SETTINGS,
     DEFAULT_PORT,
     Command,
+    PortOption,
     Seconds,
     certificates,
     comma_separated,
@@ -39,7 +40,8 @@ Patterns:
 \b
 Exit codes:
   0        success
-  1        a call is not as --expect-hops and --expect-sidecars require
+  1        a call is not as --expect-hops and --expect-sidecars require,
+           or has fewer responses than it asked for
   2        wrong usage
   3        environment error (no connection, unreadable certificate)
   64 + N   a call failed with gRPC status N
@@ -71,6 +73,13 @@ def _parse_text(text: str) -> str:
     return text
 
 
+def _parse_hops(text: str) -> tuple[str, ...]:
+    hops = comma_separated(text)
+    if set(hops) == {UNREPORTED}:
+        raise UsageError("no hop is named: name at least one that reports")
+    return hops
+
+
 @click.command(cls=Command, help=_HELP, context_settings=CONTEXT_SETTINGS, no_args_is_help=True)
 @click.argument("pattern", type=click.Choice(list(_METHODS)), metavar="PATTERN")
 @click.option(
@@ -82,6 +91,7 @@ def _parse_text(text: str) -> str:
 )
 @click.option(
     "--port",
+    cls=PortOption,
     envvar="GRPC_SERVER_PORT",
     show_envvar=True,
     type=click.IntRange(1, 65535),
@@ -140,15 +150,16 @@ def _parse_text(text: str) -> str:
 )
 @click.option(
     "--expect-hops",
-    callback=parsed_by(comma_separated),
+    callback=parsed_by(_parse_hops),
     metavar="NAME,NAME,…",
     help="Check each call: these hops in this order, complete responses, one trace. NAME|NAME accepts"
-    " either. Prints a result and, on failure, a hint for each check.",
+    " either; ? is a hop that does not report. Prints a result and, on failure, a hint for each check.",
 )
 @click.option(
     "--expect-sidecars",
     is_flag=True,
-    help="With --expect-hops: also check for a sidecar in front of each hop.",
+    help="With --expect-hops: also check for a new parent span at each hop that reports, as a sidecar in"
+    " front of it makes one.",
 )
 @output_option
 @click.option(
@@ -173,6 +184,8 @@ def main(
     output: str,
     **settings: Any,
 ) -> None:
+    if settings["expect_sidecars"] and settings["expect_hops"] is None:
+        raise UsageError("--expect-sidecars checks nothing without --expect-hops: name the hops")
     quiet_grpc()
     from grpc_client.console import show  # imports grpc, which must come after quiet_grpc
 

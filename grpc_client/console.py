@@ -13,7 +13,7 @@ import click
 from grpc_client import render
 from grpc_client.calls import Outcome, run
 from grpc_client.checks import Checks
-from grpc_client.expectation import Expectation, Mismatch, mismatches
+from grpc_client.expectation import Expectation, Mismatch, mismatches, short_answer
 from grpc_client.plan import CallSpec, Plan
 from grpc_client.stats import CallStats
 from hello_mesh.base.errors import EXIT_FAILED, RuntimeEnvironmentError, exit_code_of_status
@@ -96,7 +96,7 @@ class _Console(ABC):
 
     def _compare(self, outcome: Outcome) -> Sequence[Mismatch]:
         if self._checks is None:
-            return ()
+            return short_answer(outcome)
         found = mismatches(outcome, self._checks.expected)
         self._checks.add(outcome, found)
         return found

@@ -12,6 +12,10 @@ DEFAULT_TIMEOUT = 10.0
 """Per-call deadline in seconds; the pauses between messages come on top."""
 
 
+UNREPORTED = "?"
+"""The name of an expected hop that does not report."""
+
+
 @dataclass(frozen=True)
 class RpcMethod:
     """One of the four methods of LandingService, one for each gRPC pattern."""
@@ -79,6 +83,11 @@ class CallSpec:
         return ",".join(self.messages).split(",")
 
     @property
+    def expected_responses(self) -> int:
+        """How many responses the call must have."""
+        return len(self.indexes) if self.method.streams_responses else 1
+
+    @property
     def pause_seconds(self) -> float:
         """The sum of all intervals."""
         return self.interval * (len(self.messages) - 1)
@@ -107,7 +116,7 @@ class Plan:
     connect_timeout: float | None = None
     """Seconds to wait for a connection before the first call; None means no wait."""
     expect_hops: tuple[str, ...] | None = None
-    """The hops that each call must take; None means no checks."""
+    """The hops that each call must take; None means no checks. `UNREPORTED` is one that does not report."""
     expect_sidecars: bool = False
     """Whether each of these hops must have a sidecar."""
 

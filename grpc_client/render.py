@@ -14,13 +14,13 @@ from hello_mesh.net.pb.landing_pb2 import OK, ResultType, TalkResponse, TalkResu
 from hello_mesh.propagation.call_record import CallRecord
 from hello_mesh.propagation.hop_report import Hop, Role
 
-# The text for a check that all calls passed.
+# The text for a check that all calls passed. A hop that does not report is not covered.
 _PASSED = {
-    Check.ANSWERS: "all responses complete and in order",
-    Check.PATH: "the expected hops, in order",
-    Check.TRACE: "one trace id at every hop",
-    Check.SIDECARS: "a new parent span at every hop: a sidecar in front of each",
-    Check.SAMPLED: "the sampled flag at every hop",
+    Check.ANSWERS: "all responses complete, in order, with their greetings",
+    Check.PATH: "the expected path: reports of {covered}, in order",
+    Check.TRACE: "one trace id at {covered}",
+    Check.SIDECARS: "a new parent span at {covered}",
+    Check.SAMPLED: "the sampled flag at {covered}",
 }
 
 
@@ -30,10 +30,13 @@ def response_text(response: TalkResponse) -> str:
 
 
 def outcome_verdict(outcome: Outcome) -> str:
-    """Return the verdict on the trace, and in a second line the trace id and the duration."""
+    """Return the verdict on the trace, the id that the client sent if it is another, and the trace id."""
     verdict = outcome.verdict
+    lines = [excerpt(verdict.text, 400)]
+    if outcome.sent and outcome.sent.trace_id != verdict.trace_id:
+        lines.append(f"trace id that the client sent: {outcome.sent.trace_id}")
     trace_id = f"trace id: {excerpt(verdict.trace_id)} " if verdict.trace_id else ""
-    return f"{excerpt(verdict.text, 300)}\n{trace_id}({outcome.duration_ns / 1e6:.1f} ms)"
+    return "\n".join([*lines, f"{trace_id}({outcome.duration_ns / 1e6:.1f} ms)"])
 
 
 def hop_table(hops: Sequence[Hop]) -> str:
@@ -43,12 +46,11 @@ def hop_table(hops: Sequence[Hop]) -> str:
     rows = [("hop", "trace id", "parent span", "sampled")]
     for hop in hops:
         name = excerpt(hop.name)
-        if hop.w3c:
-            sampled = {True: "yes", False: "no", None: "-"}[hop.w3c.sampled]
-            rows.append((name, excerpt(hop.w3c.trace_id), excerpt(hop.w3c.span_id), sampled))
-            name = ""
-        if hop.b3:
-            rows.append((name, excerpt(hop.b3.trace_id), excerpt(hop.b3.span_id), "(B3)"))
+        for context, suffix in ((hop.w3c, ""), (hop.b3, " (B3)")):
+            if context:
+                sampled = {True: "yes", False: "no", None: "-"}[context.sampled] + suffix
+                rows.append((name, excerpt(context.trace_id), excerpt(context.span_id), sampled))
+                name = ""
         if not (hop.w3c or hop.b3):
             rows.append((name, "-", "-", "-"))
     return table(rows)
@@ -86,7 +88,9 @@ def checks_text(checks: Checks) -> str:
     results = checks.results()
     succeeded = any(result.calls for result in results if result.check is Check.PATH)
     missing = "no data in the hop reports" if succeeded else "no successful call"
-    lines = [line for result in results for line in _check_lines(result, missing)]
+    reported, hops = checks.covered or (0, 0)
+    covered = f"{reported} of {count(hops, 'hop')}"
+    lines = [line for result in results for line in _check_lines(result, missing, covered)]
     return "\n".join([f"checks of {count(checks.calls, 'call')}", *lines])
 
 
@@ -129,18 +133,22 @@ def checks_json(checks: Checks) -> str:
         }
         for result in checks.results()
     ]
-    return _event_line("checks", calls=checks.calls, checks=results)
+    reported, hops = checks.covered or (0, 0)
+    covered = {"reported": reported, "hops": hops}
+    return _event_line("checks", calls=checks.calls, covered=covered, checks=results)
 
 
-def _check_lines(result: CheckResult, missing: str) -> Iterator[str]:
+def _check_lines(result: CheckResult, missing: str, covered: str) -> Iterator[str]:
     if not result.failed:
-        state, text = ("ok", _PASSED[result.check]) if result.calls else ("-", f"not checked: {missing}")
+        passed = _PASSED[result.check].format(covered=covered)
+        state, text = ("ok", passed) if result.calls else ("-", f"not checked: {missing}")
         yield f"  {state:<8}{result.check:<10}{text}"
         return
     indent = " " * 20
     wrapper = textwrap.TextWrapper(LINE_WIDTH, subsequent_indent=indent, break_on_hyphens=False)
     yield from wrapper.wrap(f"  FAILED  {result.check:<10}{result.failed} of {result.calls}: {result.text}")
-    yield from wrapper.wrap(f"{indent}→ {result.hint}")
+    if result.hint:
+        yield from wrapper.wrap(f"{indent}→ {result.hint}")
 
 
 def _event_line(event: str, **values: Any) -> str:

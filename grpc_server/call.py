@@ -56,17 +56,20 @@ class CallGate:
 class Calls:
     """The state that all calls to one hop share."""
 
-    def __init__(self, name: str, role: Role, extra_headers: ExtraHeaders) -> None:
+    def __init__(self, name: str, role: Role, extra_headers: ExtraHeaders, *, forward: bool = True) -> None:
         self.gate = CallGate()
         self._name = name
         self._role = role
         self._extra_headers = extra_headers
+        self.forward = forward
+        """Whether a relay propagates headers."""
 
     def serve(self, method: str, context: CallContext) -> ServedCall:
         """Return the context manager in which a handler serves one call of `method`."""
         # One pass over the metadata: what the report needs is among what is propagated.
         headers = propagated_headers(context.invocation_metadata() or (), self._extra_headers)
-        return ServedCall(self, method, context, headers, Hop.from_metadata(self._name, self._role, headers))
+        hop = Hop.from_metadata(self._name, self._role, headers, forward=self.forward)
+        return ServedCall(self, method, context, headers, hop)
 
 
 class ServedCall:

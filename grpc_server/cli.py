@@ -13,6 +13,7 @@ from hello_mesh.base.cli import (
     CONTEXT_SETTINGS,
     DEFAULT_PORT,
     Command,
+    PortOption,
     Seconds,
     certificates,
     parsed_by,
@@ -41,6 +42,7 @@ from hello_mesh.propagation.headers import ExtraHeaders
 )
 @click.option(
     "--port",
+    cls=PortOption,
     type=click.IntRange(0, 65535),
     default=DEFAULT_PORT,
     show_envvar=True,
@@ -53,6 +55,7 @@ from hello_mesh.propagation.headers import ExtraHeaders
 )
 @click.option(
     "--backend-port",
+    cls=PortOption,
     type=click.IntRange(1, 65535),
     default=DEFAULT_PORT,
     show_envvar=True,

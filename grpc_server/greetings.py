@@ -3,9 +3,8 @@
 from collections.abc import Sequence
 
 from hello_mesh.base.errors import TooManyGreetingsError, UnknownIndexError
+from hello_mesh.base.languages import HELLOS
 from hello_mesh.base.text import excerpt
-
-HELLOS = ("Hello", "Bonjour", "Hola", "こんにちは", "Ciao", "안녕하세요")
 
 MAX_GREETINGS = 10_000
 """The most greetings that one call can request: about one megabyte in a single answer."""

@@ -20,9 +20,8 @@ class Relay:
     Messages pass as bytes: a relay never looks inside them, and loses no field that it does not know.
     """
 
-    def __init__(self, calls: Calls, channel: grpc.aio.Channel, *, forward: bool) -> None:
+    def __init__(self, calls: Calls, channel: grpc.aio.Channel) -> None:
         self._calls = calls
-        self._forward = forward
         self._talk: Any = channel.unary_unary(method_path("Talk"))
         self._talk_more: Any = channel.stream_unary(method_path("TalkMoreAnswerOne"))
         self._one_answer_more: Any = channel.unary_stream(method_path("TalkOneAnswerMore"))
@@ -59,7 +58,7 @@ class Relay:
     def _outgoing(self, context: CallContext, served: ServedCall) -> dict[str, Any]:
         """Return the trace headers and the deadline of the outgoing call."""
         return {
-            "metadata": served.headers if self._forward else (),
+            "metadata": served.headers if self._calls.forward else (),
             "timeout": remaining_timeout(context.time_remaining()),
         }
 

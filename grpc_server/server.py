@@ -77,13 +77,13 @@ async def running_server(config: ServerConfig) -> AsyncIterator[RunningServer]:
         RuntimeEnvironmentError: the port is in use, or certificates cannot be used.
     """
     async with AsyncExitStack() as stack:
-        calls = Calls(config.name, config.role, config.extra_headers)
+        calls = Calls(config.name, config.role, config.extra_headers, forward=config.forward)
         server = grpc.aio.server(options=tuple(_SERVER_OPTIONS.items()))
         service: Answering | Relay = Answering(calls)
         if config.backend is not None:
             _warn_about_headers(config)
             channel = await stack.enter_async_context(open_channel(config.backend, config.certificates))
-            service = Relay(calls, channel, forward=config.forward)
+            service = Relay(calls, channel)
         server.add_generic_rpc_handlers((_handlers(service),))
         health_servicer = await add_health(server, LANDING_SERVICE.full_name)
         add_reflection(server, LANDING_SERVICE.full_name)

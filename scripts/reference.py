@@ -13,7 +13,7 @@ import grpc_server.cli
 import hello_mesh.local.cli
 import hello_mesh.tracing.cli
 from grpc_client.plan import RPC_METHODS
-from grpc_server.greetings import HELLOS
+from hello_mesh.base.languages import HELLOS
 from hello_mesh.propagation.headers import FAMILIES
 
 COMMANDS: dict[str, click.Command] = {

@@ -2,6 +2,7 @@
 
 import math
 import os
+import re
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -15,6 +16,9 @@ from hello_mesh.base.errors import EXIT_ENVIRONMENT, EXIT_INTERRUPTED, HelloErro
 DEFAULT_PORT = 9996
 
 CONTEXT_SETTINGS = {"help_option_names": ["-h", "--help"], "show_default": True, "max_content_width": 100}
+
+# https://kubernetes.io/docs/concepts/services-networking/service/#environment-variables
+_SERVICE_LINK = re.compile("(tcp|udp|sctp)://")
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 
@@ -70,6 +74,18 @@ class Group(click.Group):
         with reporting_errors():
             _prepare_output()
             return super().invoke(ctx)
+
+
+class PortOption(click.Option):
+    """A port whose variable may be set by Kubernetes, for another purpose.
+
+    For a Service `grpc-server`, every pod gets GRPC_SERVER_PORT=tcp://10.0.0.7:9996. Ignore such a value.
+    """
+
+    def resolve_envvar_value(self, ctx: click.Context) -> str | None:
+        """Return the value of the variable, None if it is a link to a Service."""
+        value = super().resolve_envvar_value(ctx)
+        return None if value and _SERVICE_LINK.match(value) else value
 
 
 class Seconds(click.FloatRange):

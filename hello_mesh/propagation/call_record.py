@@ -33,7 +33,9 @@ class CallRecord:
     sent_span_id: str | None = None
     """The span that the client's headers named as the parent."""
     mismatches: tuple[str, ...] = ()
-    """Deviations from what `--expect-hops` requires, one line each."""
+    """Deviations from what is expected of the call, one line each."""
+    unreadable: tuple[str, ...] = ()
+    """The reasons why parts of the hop report cannot be read."""
 
     def to_json(self) -> dict[str, Any]:
         """Return the keys and values of the JSON line."""
@@ -53,8 +55,10 @@ class CallRecord:
                 "hop": self.verdict.hop,
                 "text": self.verdict.text,
                 "sampled": self.verdict.sampled,
+                "same_parent": list(self.verdict.same_parent),
             },
             "hops": [hop.to_pairs() for hop in self.hops],
+            "unreadable": list(self.unreadable),
             "mismatches": list(self.mismatches),
         }
 
@@ -81,8 +85,10 @@ class CallRecord:
                 values["trace_id"],
                 verdict["hop"],
                 verdict["sampled"],
+                tuple(verdict["same_parent"]),
             ),
             sent_trace_id=values["sent_trace_id"],
             sent_span_id=values["sent_span_id"],
             mismatches=tuple(values["mismatches"]),
+            unreadable=tuple(values["unreadable"]),
         )

@@ -22,7 +22,11 @@ _TRACEPARENT = re.compile(
 _B3_TRACE = r"(?!0+(?![0-9a-f]))(?:[0-9a-f]{32}|[0-9a-f]{16})"
 _B3_SPAN = r"(?!0{16})[0-9a-f]{16}"
 _B3_IDS = re.compile(f"(?P<trace>{_B3_TRACE})/(?P<span>{_B3_SPAN})")
-_B3_SINGLE = re.compile(f"(?P<trace>{_B3_TRACE})-(?P<span>{_B3_SPAN})(?:-[01d](?:-[0-9a-f]{{16}})?)?")
+_B3_SINGLE = re.compile(
+    f"(?P<trace>{_B3_TRACE})-(?P<span>{_B3_SPAN})(?:-(?P<sampled>[01d])(?:-[0-9a-f]{{16}})?)?"
+)
+# "d" is the debug flag of the single header. Old senders write true and false.
+_B3_SAMPLED = {"1": True, "d": True, "true": True, "0": False, "false": False}
 
 
 @dataclass(frozen=True)
@@ -34,7 +38,7 @@ class TraceContext:
     span_id: str
     """16 lower-case hex digits: the caller's span, the parent of the next span."""
     sampled: bool | None = field(default=None, compare=False)
-    """True if the trace is recorded; None for B3, where it is not read. Not part of the position."""
+    """True if the trace is recorded; None if its headers do not decide it. Not part of the position."""
 
     @property
     def traceparent(self) -> str:
@@ -68,8 +72,31 @@ def from_b3(metadata: Metadata) -> TraceContext | None:
     """
     metadata = tuple(metadata)
     many = f"{first_text(metadata, 'x-b3-traceid')}/{first_text(metadata, 'x-b3-spanid')}".lower()
-    found = _B3_IDS.fullmatch(many) or _B3_SINGLE.fullmatch(first_text(metadata, "b3").lower())
-    return None if found is None else TraceContext(found["trace"], found["span"])
+    if found := _B3_IDS.fullmatch(many):
+        debug = first_text(metadata, "x-b3-flags") == "1"
+        decision = "d" if debug else first_text(metadata, "x-b3-sampled").lower()
+    elif found := _B3_SINGLE.fullmatch(first_text(metadata, "b3").lower()):
+        decision = found["sampled"] or ""
+    else:
+        return None
+    return TraceContext(found["trace"], found["span"], _B3_SAMPLED.get(decision))
+
+
+def header_problem(metadata: Metadata) -> str:
+    """Return why proxies may not continue the trace in the headers of a call; "" if there is no reason.
+
+    Envoy starts no trace for an invalid `traceparent`, and passes on one of a later version with more fields
+    without a span.
+    """
+    metadata = tuple(metadata)
+    if value := first_text(metadata, "traceparent"):
+        if from_w3c(metadata) is None:
+            return "the client's traceparent is invalid"
+        return "" if value.startswith("00-") else f"the client's traceparent has version {value[:2]}"
+    ids = first_text(metadata, "x-b3-traceid") or first_text(metadata, "b3").lower()
+    # The single B3 header may be only a sampling decision.
+    invalid = ids not in {"", *_B3_SAMPLED} and not from_b3(metadata)
+    return "the client's B3 headers are invalid" if invalid else ""
 
 
 def first_text(metadata: Metadata, key: str) -> str:

@@ -52,7 +52,7 @@ def compose(workshop: Any, image: str, mesh_image: str) -> Iterator[Compose]:
 
 def test_a_call_through_all_containers_is_one_complete_trace(compose: Compose) -> None:
     output = compose("--profile", "client", "run", "--rm", "client")
-    assert output.count("connected: one trace (W3C) over 3 hops, a sidecar in front of each") == 4
+    assert output.count("connected: one trace (W3C) over 3 hops, a new parent at each") == 4
     trace_ids = re.findall("trace id: ([0-9a-f]{32})", output)
     command = ("hello-grpc-traces", "verify", "--store", STORE, "--hops", HOPS)
     verdicts = compose("exec", "-T", JAEGER, *command, "--gateway", GATEWAY_SERVICE, *trace_ids)

@@ -274,7 +274,10 @@ async def test_a_run_with_an_expectation_ends_with_its_checks(start_chain: Any, 
     arguments = ("all", "--server", chain.target, "--expect-hops", "svc2,svc1")
     for more in ((), ("--repeat", "3")):
         client = await run_client(*arguments, *more)
-        assert "  ok      answers   all responses complete and in order\n  FAILED  path " in client.out
+        assert (
+            "  ok      answers   all responses complete, in order, with their greetings\n  FAILED  path "
+            in client.out
+        )
         assert "path svc1 → svc2, expected svc2 → svc1" in client.out
     (checks,) = _events((await run_client(*arguments, "--output", "json")).out, "checks")
     assert [(result["check"], result["failed"]) for result in checks["checks"]] == [

@@ -7,7 +7,7 @@ import grpc
 import pytest
 
 from grpc_client.calls import Outcome
-from grpc_client.expectation import Check, Expectation, evaluated_checks, mismatches
+from grpc_client.expectation import Check, Expectation, coverage, evaluated_checks, mismatches, short_answer
 from grpc_client.plan import RPC_METHODS, CallSpec
 from hello_mesh.net.pb.landing_pb2 import FAIL, TalkResponse, TalkResult
 from hello_mesh.propagation.hop_report import Hop, Role
@@ -81,6 +81,11 @@ def test_a_call_without_a_trace_is_a_mismatch(make_outcome: Make) -> None:
             id="wrong order",
         ),
         pytest.param(
+            (_response(HELLO), _response({"idx": "1", "data": "Hello"})),
+            ["index 1 has the greeting Hello, expected Bonjour"],
+            id="another greeting",
+        ),
+        pytest.param(
             (_response(HELLO), _response(HELLO)),
             ["sent indexes 0,1, received results for 0,0"],
             id="another index",
@@ -118,6 +123,112 @@ def test_a_wrong_response_is_a_mismatch(
     make_outcome: Make, responses: tuple[TalkResponse, ...], found: list[str]
 ) -> None:
     assert _texts(make_outcome(responses=responses), HOPS) == found
+
+
+@pytest.mark.parametrize(
+    ("index", "greeting", "text"),
+    [
+        ("00000003", "こんにちは", ""),
+        ("6", "你好", "index 6 has the greeting 你好, expected an error"),
+        ("x", "Hello", "index x has the greeting Hello, expected an error"),
+        ("-1", "Hello", "index -1 has the greeting Hello, expected an error"),
+    ],
+)
+def test_a_greeting_for_an_invalid_index_is_a_mismatch(
+    make_outcome: Make, index: str, greeting: str, text: str
+) -> None:
+    """Servers of other implementations answer some of them."""
+    spec = CallSpec(RPC_METHODS[0], (index,))
+    response = _response({"idx": index, "data": greeting})
+    assert _texts(make_outcome(spec=spec, responses=(response,)), HOPS) == [text] * bool(text)
+
+
+@pytest.mark.parametrize(
+    ("rpc", "indexes", "received", "found"),
+    [
+        (0, "0", 1, []),
+        (1, "0,1", 2, []),
+        (1, "0,1", 3, []),
+        (1, "0,1", 1, ["received 1 response, expected 2"]),
+        (1, "0,1", 0, ["received 0 responses, expected 2"]),
+        (2, "0,1", 1, []),
+    ],
+)
+def test_a_short_answer_is_a_mismatch_without_an_expectation(
+    make_outcome: Make, rpc: int, indexes: str, received: int, found: list[str]
+) -> None:
+    spec = CallSpec(RPC_METHODS[rpc], (indexes,))
+    outcome = make_outcome(spec=spec, responses=(_response(),) * received)
+    assert [mismatch.text for mismatch in short_answer(outcome)] == found
+    failed = make_outcome(spec=spec, responses=(), code=grpc.StatusCode.UNAVAILABLE)
+    assert short_answer(failed) == [], "its status is enough"
+
+
+def _hops(written: str) -> tuple[Hop, ...]:
+    """Return hops by name; the last one is a relay if the text ends with "…"."""
+    *relays, last = [None if name == "…" else name for name in written.split()]
+    hops = [Hop(name or "", Role.RELAY) for name in relays]
+    return tuple(hops if last is None else [*hops, Hop(last, Role.LAST)])
+
+
+@pytest.mark.parametrize(
+    ("reported", "expected", "accepted"),
+    [
+        ("svc1 svc3", "svc1,?,svc3", True),
+        ("svc1 svc2 svc3", "svc1,?,svc3", False),
+        ("svc1 …", "svc1,?,svc3", False),
+        ("svc1 …", "svc1", False),
+        ("svc1 …", "svc1,svc2", False),
+        ("svc1 …", "svc1,?", True),
+        ("svc1 …", "svc1,?,?", True),
+        ("svc1 …", "svc1,svc2|?", True),
+        ("svc1 svc2 …", "svc1,svc2|?", False),
+        ("svc1 svc2", "svc1,svc2|?", True),
+        ("svc1", "svc1,?", False),
+        ("svc1", "svc1,?,svc1", False),
+        ("svc1 svc1", "svc1,?,svc1", True),
+        ("svc2 svc3", "?,svc2,svc3", True),
+        ("svc3", "?,?,svc3", True),
+        ("svc1 svc3", "svc1,svc2|?,svc3", True),
+        ("svc1 svc2 svc3", "svc1,svc2|?,svc3", True),
+        ("svc1 svc9 svc3", "svc1,svc2|?,svc3", False),
+        ("svc1 svc2", "svc1|?,svc1|svc2", True),
+        ("svc2", "svc1|?,svc1|svc2", True),
+        ("svc2 …", "svc2,?|svc3,svc4", False),
+    ],
+)
+def test_a_question_mark_is_a_hop_that_does_not_report(
+    make_outcome: Make, reported: str, expected: str, accepted: bool
+) -> None:
+    outcome = make_outcome(hops=_hops(reported))
+    texts = _texts(outcome, tuple(expected.split(",")))
+    assert (texts == []) is accepted, texts
+
+
+def test_a_path_that_continues_ends_with_a_question_mark(make_outcome: Make) -> None:
+    assert _texts(make_outcome(hops=_hops("svc1 …")), ("svc1",)) == ["path svc1 → ?, expected svc1"]
+
+
+def test_an_unreadable_report_is_a_mismatch_unless_a_hop_need_not_report(make_outcome: Make) -> None:
+    outcome = make_outcome(unreadable=("invalid hop report: x\n",))
+    assert _texts(outcome, HOPS) == ["invalid hop report: x\\n"]
+    assert _texts(outcome, ("svc1", "?", "svc2")) == []
+
+
+@pytest.mark.parametrize(
+    ("reported", "expected", "covered"),
+    [
+        ("svc1 svc2 svc3", "svc1,svc2,svc3", (3, 3)),
+        ("svc1 …", "svc1,?,?", (1, 3)),
+        ("svc1 …", "svc1", (1, 2)),
+        ("svc1 svc3", "svc1,?,svc3", (2, 3)),
+    ],
+)
+def test_a_call_covers_the_hops_that_reported(
+    make_outcome: Make, reported: str, expected: str, covered: tuple[int, int]
+) -> None:
+    outcome = make_outcome(hops=_hops(reported))
+    assert coverage(outcome, Expectation(tuple(expected.split(",")))) == covered
 
 
 def test_many_requests_have_one_response(make_outcome: Make) -> None:
@@ -165,17 +276,20 @@ def test_a_hop_can_have_alternative_names(
 
 
 CHECK_OF_KIND = {
+    VerdictKind.PARTIAL: Check.SIDECARS,
     VerdictKind.BROKEN: Check.TRACE,
+    VerdictKind.MIXED: Check.TRACE,
     VerdictKind.NOT_SAMPLED: Check.SAMPLED,
     VerdictKind.NO_SIDECAR: Check.SIDECARS,
     VerdictKind.NOT_TRACED: Check.SIDECARS,
+    VerdictKind.HEADERS_IGNORED: Check.SIDECARS,
     VerdictKind.NO_REPORT: Check.PATH,
 }
 
 
 @pytest.mark.parametrize("kind", CHECK_OF_KIND)
 def test_each_verdict_except_connected_fails_one_check(make_outcome: Make, kind: VerdictKind) -> None:
-    outcome = make_outcome(verdict=Verdict(kind, "because", "1" * 32))
+    outcome = make_outcome(verdict=Verdict(kind, "because", "1" * 32, same_parent=("svc1",)))
     (found,) = mismatches(outcome, Expectation(HOPS, sidecars=True))
     assert (found.check, found.text) == (CHECK_OF_KIND[kind], "because")
 
@@ -198,7 +312,10 @@ EVALUATED = [Check.ANSWERS, Check.PATH, Check.TRACE]
         (Verdict(VerdictKind.NOT_TRACED, "", "1" * 32), [*EVALUATED, Check.SIDECARS]),
         (Verdict(VerdictKind.NO_SIDECAR, "no trace"), EVALUATED),
         (Verdict(VerdictKind.NOT_SAMPLED, "", "1" * 32, sampled=False), [*EVALUATED, Check.SAMPLED]),
+        (Verdict(VerdictKind.PARTIAL, "", "1" * 32), [*EVALUATED, Check.SIDECARS]),
+        (Verdict(VerdictKind.HEADERS_IGNORED, "no trace"), EVALUATED),
         (Verdict(VerdictKind.BROKEN, "", "1" * 32), EVALUATED),
+        (Verdict(VerdictKind.MIXED, "", "1" * 32), EVALUATED),
         (Verdict(VerdictKind.NO_REPORT, ""), [Check.ANSWERS, Check.PATH]),
     ],
 )

@@ -38,7 +38,7 @@ def test_the_path_is_an_aligned_table() -> None:
     assert render.hop_table(hops).splitlines() == [
         "hop               trace id                          parent span       sampled",
         "grpc-server-svc1  0af7651916cd43dd8448eb211c80319c  b7ad6b7169203331  yes",
-        "                  463ac35c9f6413ad48485a3953bb6124  0020000000000001  (B3)",
+        "                  463ac35c9f6413ad48485a3953bb6124  0020000000000001  - (B3)",
         "svc2              0af7651916cd43dd8448eb211c80319c  b7ad6b7169203331  no",
         "svc3              0af7651916cd43dd8448eb211c80319c  b7ad6b7169203331  -",
         "svc4              -                                 -                 -",
@@ -73,6 +73,15 @@ def test_the_verdict_has_a_line_with_the_trace_id_and_the_duration(make_outcome:
     assert render.outcome_verdict(make_outcome()) == f"connected: one trace\ntrace id: {TRACE} (1.5 ms)"
     silent = make_outcome(verdict=Verdict(VerdictKind.NO_REPORT, "no report: none"))
     assert render.outcome_verdict(silent) == "no report: none\n(1.5 ms)"
+
+
+def test_the_trace_id_that_the_client_sent_is_shown_if_the_mesh_has_another(make_outcome: Make) -> None:
+    assert render.outcome_verdict(make_outcome(sent=W3C)) == render.outcome_verdict(make_outcome())
+    another = TraceContext("1" * 32, SPAN)
+    assert render.outcome_verdict(make_outcome(sent=another)).splitlines()[1:] == [
+        f"trace id that the client sent: {'1' * 32}",
+        f"trace id: {TRACE} (1.5 ms)",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -156,7 +165,9 @@ def test_a_call_as_json_has_these_keys(make_outcome: Make) -> None:
             "hop": None,
             "text": "connected: one trace",
             "sampled": None,
+            "same_parent": [],
         },
+        "unreadable": [],
         "hops": [
             {
                 "name": "svc1",
@@ -252,12 +263,31 @@ SAMPLED = {"verdict": Verdict(VerdictKind.CONNECTED, "connected", TRACE, sampled
 def test_passed_checks_are_one_line_each(make_outcome: Make) -> None:
     assert render.checks_text(_checks(make_outcome, SAMPLED)).splitlines() == [
         "checks of 1 call",
-        "  ok      answers   all responses complete and in order",
-        "  ok      path      the expected hops, in order",
-        "  ok      trace     one trace id at every hop",
-        "  ok      sidecars  a new parent span at every hop: a sidecar in front of each",
-        "  ok      sampled   the sampled flag at every hop",
+        "  ok      answers   all responses complete, in order, with their greetings",
+        "  ok      path      the expected path: reports of 2 of 2 hops, in order",
+        "  ok      trace     one trace id at 2 of 2 hops",
+        "  ok      sidecars  a new parent span at 2 of 2 hops",
+        "  ok      sampled   the sampled flag at 2 of 2 hops",
     ]
+
+
+def test_passed_checks_name_what_the_call_with_the_fewest_reports_covered(make_outcome: Make) -> None:
+    partial = {"hops": (Hop("svc1", Role.RELAY, W3C, sent=True),)}
+    failed = {"code": grpc.StatusCode.UNAVAILABLE, "hops": ()}
+    checks = _checks(make_outcome, SAMPLED, SAMPLED | partial, SAMPLED, failed, hops=("svc1", "svc2|?"))
+    texts = [line[20:] for line in render.checks_text(checks).splitlines()]
+    assert texts[-4:] == [
+        "the expected path: reports of 1 of 2 hops, in order",
+        "one trace id at 1 of 2 hops",
+        "a new parent span at 1 of 2 hops",
+        "the sampled flag at 1 of 2 hops",
+    ]
+    assert json.loads(render.checks_json(checks))["covered"] == {"reported": 1, "hops": 2}
+
+
+def test_a_failed_check_without_a_known_cause_has_no_hint(make_outcome: Make) -> None:
+    failed = {"code": grpc.StatusCode.UNKNOWN, "details": "", "hops": (), "responses": ()}
+    assert "→" not in render.checks_text(_checks(make_outcome, failed))
 
 
 def test_a_failed_check_has_counts_a_reason_and_a_hint(make_outcome: Make) -> None:

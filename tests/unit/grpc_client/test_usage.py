@@ -80,6 +80,8 @@ def test_an_invalid_header_is_rejected(header: str, reason: str) -> None:
         ("--trace-headers", "zipkin"),
         ("--connect-timeout", "nan"),
         ("--expect-hops", " , "),
+        ("--expect-hops", "?"),
+        ("--expect-hops", "?, ?"),
         ("--output", "xml"),
         ("--data", "\udcff"),
         ("--meta", "\udcff"),
@@ -108,6 +110,21 @@ def test_an_extra_argument_is_rejected() -> None:
 )
 def test_a_variable_is_validated_like_its_option(variable: str, value: str) -> None:
     _error_of(_invoke("talk", **{variable: value}))
+
+
+@pytest.mark.parametrize("scheme", ["tcp", "udp"])
+def test_a_link_to_a_service_of_kubernetes_is_not_a_port(scheme: str) -> None:
+    """Every pod gets GRPC_SERVER_PORT if a Service in its namespace has the name grpc-server."""
+    link = f"{scheme}://10.96.0.7:9996"
+    result = _invoke("talk", "--connect-timeout", "0.1", "--server", "127.0.0.1", GRPC_SERVER_PORT=link)
+    assert result.exit_code == 3, result.output
+    assert "no connection to dns:///127.0.0.1:9996" in result.stderr
+    _error_of(_invoke("talk", "--port", link))
+
+
+def test_expected_sidecars_without_expected_hops_are_refused() -> None:
+    error = _error_of(_invoke("talk", "--expect-sidecars"))
+    assert error == "Error: --expect-sidecars checks nothing without --expect-hops: name the hops"
 
 
 def test_a_folder_without_certificates_exits_with_3(tmp_path: object) -> None:

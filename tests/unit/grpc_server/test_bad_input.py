@@ -10,8 +10,9 @@ import pytest
 
 from grpc_client.plan import RPC_METHODS, RpcMethod
 from grpc_server import greetings
-from grpc_server.greetings import HELLOS, greeting, parse_indexes
+from grpc_server.greetings import greeting, parse_indexes
 from hello_mesh.base.errors import TooManyGreetingsError, UnknownIndexError
+from hello_mesh.base.languages import HELLOS
 from hello_mesh.net.pb.landing_pb2 import TalkRequest
 from hello_mesh.net.rpc import method_path
 

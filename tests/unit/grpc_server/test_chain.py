@@ -8,7 +8,7 @@ import pytest
 from opentelemetry.instrumentation.grpc import GrpcAioInstrumentorClient, GrpcAioInstrumentorServer
 
 from grpc_client.plan import RPC_METHODS, RpcMethod
-from grpc_server.greetings import HELLOS
+from hello_mesh.base.languages import HELLOS
 from hello_mesh.net.pb.landing_pb2 import OK, TalkRequest
 from hello_mesh.propagation.headers import FAMILIES, ExtraHeaders
 from hello_mesh.propagation.hop_report import Role
@@ -57,6 +57,21 @@ async def test_every_hop_reports_in_order(
     assert {hop.w3c.traceparent for hop in outcome.hops} == {TRACEPARENT}
     assert {(hop.b3.trace_id, hop.b3.span_id) for hop in outcome.hops} == {(B3[0][1], B3[1][1])}
     assert {hop.request for hop in outcome.hops} == {"r;=1"}
+    assert [hop.sent for hop in outcome.hops] == [True] * (length - 1) + [None]
+
+
+@pytest.mark.parametrize(
+    ("forward", "trace_headers", "sent"),
+    [(True, "w3c", True), (True, "b3", True), (False, "w3c", False), (True, "none", False)],
+)
+async def test_a_relay_reports_whether_its_outgoing_call_has_trace_context(
+    start_chain: Any, start_peer: Any, ask: Any, forward: bool, trace_headers: str, sent: bool
+) -> None:
+    peer = await start_peer()
+    chain = await start_chain(1, backend=f"127.0.0.1:{peer.port}", at={"svc1": {"forward": forward}})
+    outcome = await ask(chain.target, RPC_METHODS[0], trace_headers=trace_headers)
+    assert outcome.hops[0].sent is sent
+    assert bool({"traceparent", "x-b3-traceid"} & dict(peer.metadata).keys()) is sent
 
 
 @lengths

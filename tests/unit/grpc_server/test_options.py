@@ -76,6 +76,14 @@ def test_no_other_variable_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
     assert _parse() == defaults  # --help and --version would exit
 
 
+def test_a_link_to_a_service_of_kubernetes_is_not_a_port(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every pod gets these if Services in its namespace have the names grpc-hello and grpc-hello-backend."""
+    defaults = _parse()
+    for variable in ("GRPC_HELLO_PORT", "GRPC_HELLO_BACKEND_PORT"):
+        monkeypatch.setenv(variable, "tcp://10.96.0.7:9996")
+    assert _parse() == defaults
+
+
 def test_the_help_page_shows_every_variable_and_no_other() -> None:
     shown = CliRunner().invoke(main, ["--help"], terminal_width=200).stdout
     assert set(re.findall(r"env var: (\w+)", shown)) == set(VARIABLES)

@@ -41,7 +41,8 @@ def test_every_package_and_room_is_listed() -> None:
 
 def test_the_greetings_know_no_grpc() -> None:
     modules = _imported(ROOT / "grpc_server/greetings.py")
-    assert modules == {"collections.abc", "hello_mesh.base.errors", "hello_mesh.base.text"}
+    room = "hello_mesh.base"
+    assert modules == {"collections.abc", f"{room}.errors", f"{room}.languages", f"{room}.text"}
 
 
 def test_only_commands_read_the_environment() -> None:

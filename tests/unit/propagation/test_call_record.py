@@ -21,13 +21,16 @@ RECORD = CallRecord(
     start_ns=1_700_000_000_000_000_123,
     duration_ns=12_345_678,
     hops=(
-        Hop("svc1", Role.RELAY, TraceContext(TRACE, PARENT, sampled=True), None, "5d1ac2f1"),
+        Hop("svc1", Role.RELAY, TraceContext(TRACE, PARENT, sampled=True), None, "5d1ac2f1", sent=True),
         Hop("a;b=ü", Role.LAST, None, TraceContext(PARENT, PARENT)),
     ),
-    verdict=Verdict(VerdictKind.BROKEN, "broken at svc1", OTHER_TRACE, "svc1", sampled=True),
+    verdict=Verdict(
+        VerdictKind.BROKEN, "broken at svc1", OTHER_TRACE, "svc1", sampled=True, same_parent=("svc1",)
+    ),
     sent_trace_id=TRACE,
     sent_span_id=PARENT,
     mismatches=("went svc1, expected svc1 → svc2",),
+    unreadable=("invalid hop report: x",),
 )
 
 
@@ -48,11 +51,11 @@ def test_the_json_keys_are_stable() -> None:
     values = RECORD.to_json()
     assert values.keys() == {
         *("call", "rpc", "code", "status", "details", "start_ns", "ms", "trace_id", "sent_trace_id"),
-        *("sent_span_id", "verdict", "hops", "mismatches"),
+        *("sent_span_id", "verdict", "hops", "mismatches", "unreadable"),
     }
     assert values["ms"] == 12.345678
     assert (values["trace_id"], values["sent_trace_id"]) == (OTHER_TRACE, TRACE)
-    assert values["verdict"].keys() == {"kind", "hop", "text", "sampled"}
+    assert values["verdict"].keys() == {"kind", "hop", "text", "sampled", "same_parent"}
     assert values["hops"][0] == {
         "name": "svc1",
         "role": "relay",
@@ -60,4 +63,5 @@ def test_the_json_keys_are_stable() -> None:
         "parent": PARENT,
         "sampled": "1",
         "request": "5d1ac2f1",
+        "sent": "1",
     }

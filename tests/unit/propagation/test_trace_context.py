@@ -89,10 +89,37 @@ def test_a_context_writes_the_traceparent_that_it_was_read_from() -> None:
     ],
 )
 def test_both_forms_of_b3_are_read_and_the_many_headers_win(metadata: tuple[tuple[str, str], ...]) -> None:
+    assert from_b3(metadata) == TraceContext(TRACE, SPAN)
+
+
+MANY = (("x-b3-traceid", TRACE), ("x-b3-spanid", SPAN))
+
+
+@pytest.mark.parametrize(
+    ("metadata", "sampled"),
+    [
+        (MANY, None),
+        ((*MANY, ("x-b3-sampled", "1")), True),
+        ((*MANY, ("x-b3-sampled", "0")), False),
+        ((*MANY, ("x-b3-sampled", "True")), True),
+        ((*MANY, ("x-b3-sampled", "false")), False),
+        ((*MANY, ("x-b3-sampled", "yes")), None),
+        ((*MANY, ("x-b3-flags", "1")), True),
+        ((*MANY, ("x-b3-flags", "0"), ("x-b3-sampled", "0")), False),
+        ((*MANY, ("b3", f"{TRACE}-{SPAN}-0")), None),
+        ((("b3", f"{TRACE}-{SPAN}"),), None),
+        ((("b3", f"{TRACE}-{SPAN}-0"),), False),
+        ((("b3", f"{TRACE}-{SPAN}-1"),), True),
+        ((("b3", f"{TRACE}-{SPAN}-D"),), True),
+        ((("b3", f"{TRACE}-{SPAN}-1-05e3ac9a4f6e3b90"),), True),
+    ],
+)
+def test_the_sampling_decision_of_b3_is_read(
+    metadata: tuple[tuple[str, str], ...], sampled: bool | None
+) -> None:
     context = from_b3(metadata)
-    assert context == TraceContext(TRACE, SPAN)
     assert context is not None
-    assert context.sampled is None
+    assert context.sampled is sampled
 
 
 @pytest.mark.parametrize(
