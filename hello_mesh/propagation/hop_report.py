@@ -96,10 +96,10 @@ class Hop:
 
 def encode(hop: Hop) -> str:
     """Return a value of `hello-hop`: `key=value` pairs, values percent-encoded."""
-    return ";".join(f"{key}={_quoted(value)}" for key, value in hop.to_pairs().items())
+    return ";".join(f"{key}={_percent_encoded(value)}" for key, value in hop.to_pairs().items())
 
 
-def _quoted(value: str) -> str:
+def _percent_encoded(value: str) -> str:
     if value.isascii() and value.isalnum():
         return value  # as most are: ids and flags
     # A name from the environment may hold bytes that are not UTF-8; they become question marks.
