@@ -59,7 +59,7 @@ def _hints(outcome: Outcome) -> list[str]:
         ),
         ("recvmsg:Connection reset by peer", (), "that the caller has a sidecar"),
         ("recvmsg:Connection reset by peer", (RELAY,), "its next hop cannot be reached"),
-        (f"{TLS} CERTIFICATE_VERIFY_FAILED: certificate has expired: OK", (), "the certificate of the called server has expired"),
+        (f"{TLS} CERTIFICATE_VERIFY_FAILED: certificate has expired: OK", (), "server has expired: renew it"),
         (f"{TLS} CERTIFICATE_VERIFY_FAILED: certificate is not yet valid", (), "is not valid yet"),
         (f"{TLS} CERTIFICATE_VERIFY_FAILED: self signed certificate", (), "is not trusted"),
         ("failed to connect …; Hostname Verification Check failed.", (), "issue it for hello.grpc.io"),
