@@ -27,8 +27,8 @@ _METADATA = "the headers are larger than a server or a proxy accepts: send less 
 
 # Parts of status texts of gRPC and Envoy, wherever the call failed. The first match counts.
 _CAUSES = {
-    "certificate has expired": "a certificate has expired: renew it, on the side that the status names",
-    "certificate is not yet valid": "a certificate is not valid yet: check its dates and the clocks",
+    "certificate has expired": "the certificate of the called server has expired: renew it",
+    "certificate is not yet valid": "the certificate of the called server is not valid yet: check its dates",
     "hostname verification check failed": (
         "the server's certificate has another name: issue it for hello.grpc.io"
     ),

@@ -108,7 +108,7 @@ class HeaderTrail:
             if not begins and before.trace_id != after.trace_id:
                 return before, after
         last = self.steps[-1]
-        return (last, None) if last.sent is False and last.context else None
+        return (last, None) if last.sent is False else None
 
 
 def evaluate(
@@ -149,7 +149,7 @@ def _evaluate_hops(hops: Sequence[Hop], sent: MetadataPairs) -> Verdict:
     broken = [trail for trail in active or trails if trail.breaks]
     whole = [trail for trail in active or trails if not trail.breaks]
     blamed = [trail for trail in broken if trail.breaks and trail.breaks[0].sent is False]
-    if blamed and not whole:
+    if blamed:
         return _evaluate_broken(blamed[0])
     if mixed := _evaluate_mixed(active):
         return mixed

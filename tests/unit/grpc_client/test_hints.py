@@ -59,7 +59,7 @@ def _hints(outcome: Outcome) -> list[str]:
         ),
         ("recvmsg:Connection reset by peer", (), "that the caller has a sidecar"),
         ("recvmsg:Connection reset by peer", (RELAY,), "its next hop cannot be reached"),
-        (f"{TLS} CERTIFICATE_VERIFY_FAILED: certificate has expired: OK", (), "a certificate has expired"),
+        (f"{TLS} CERTIFICATE_VERIFY_FAILED: certificate has expired: OK", (), "server has expired: renew it"),
         (f"{TLS} CERTIFICATE_VERIFY_FAILED: certificate is not yet valid", (), "is not valid yet"),
         (f"{TLS} CERTIFICATE_VERIFY_FAILED: self signed certificate", (), "is not trusted"),
         ("failed to connect …; Hostname Verification Check failed.", (), "issue it for hello.grpc.io"),
@@ -68,7 +68,7 @@ def _hints(outcome: Outcome) -> list[str]:
         (
             f"{TLS} certificate has expired",
             (RELAY,),
-            "downstream of svc1, the last hop that reported; a cert",
+            "downstream of svc1, the last hop that reported; the cert",
         ),
         ("received metadata size exceeds hard limit (70000 vs. 65536)", (), "send less with --header"),
         ("Received http2 header with status: 431", (), "send less with --header"),
